@@ -1,0 +1,89 @@
+# Warmpath: `make help` lists every target.
+SHELL := /usr/bin/env bash
+.SHELLFLAGS := -eu -o pipefail -c
+.DEFAULT_GOAL := help
+MAKEFLAGS += --no-builtin-rules
+
+BIN := $(CURDIR)/.cache/bin
+TOOLS := GOWORK=off go build -C tools -o $(BIN)/
+MODULES := ./... ./loadgen/...
+
+.PHONY: help
+help: ## List the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+
+.PHONY: setup
+setup: # Install the system packages that the build needs
+	@tools/setup.sh
+
+##@ For users
+
+.PHONY: demo
+demo: setup ## Replay real traffic through the five services: round-robin against warm (about 2 minutes)
+	@go run ./loadgen/cmd/loadgen demo
+
+.PHONY: build
+build: setup ## Build the commands into bin/
+	@mkdir -p bin
+	go build -trimpath -o bin/ ./services/cmd/... ./loadgen/cmd/...
+
+##@ For developers
+
+.PHONY: test
+test: setup ## Run the quick suite: everything that needs no container
+	go vet $(MODULES)
+	go test $(MODULES)
+	go run ./services/cmd/warmpath events verify libs/kvevent/testdata/golden/*.jsonl
+
+.PHONY: race
+race: setup ## Run the quick suite under the race detector
+	go test -race $(MODULES)
+
+.PHONY: fuzz
+fuzz: setup ## Fuzz every decoder of foreign bytes for FUZZTIME each (default 30s)
+	@for pair in $$(grep -rlE '^func Fuzz' --include='*_test.go' libs services | sort); do \
+		for name in $$(grep -hoE '^func Fuzz[A-Za-z]*' $$pair | cut -c6-); do \
+			echo "$$name in $$(dirname $$pair)"; \
+			go test -run '^$$' -fuzz "^$$name$$" -fuzztime $${FUZZTIME:-30s} ./$$(dirname $$pair); \
+		done; \
+	done
+
+.PHONY: bench
+bench: setup ## Print the Go benchmarks of the hot paths, with machine and commit
+	@mkdir -p bench
+	@{ echo "machine: $$(nproc) x $$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-), $$(free -g | awk '/Mem/{print $$2}') GiB, $$(go version), $$(uname -sr), commit $$(git rev-parse --short HEAD)"; \
+	go test -run '^$$' -bench 'Decode|Keys|Match|Apply|Drop' -benchmem ./libs/kvevent ./libs/blockkey ./libs/prefix; } | tee bench/bench.txt
+
+.PHONY: generate
+generate: $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc ## Generate Go from the .proto files
+	PATH=$(BIN):$$PATH $(BIN)/buf lint
+	PATH=$(BIN):$$PATH $(BIN)/buf generate
+
+.PHONY: lint
+lint: setup $(BIN)/golangci-lint ## Lint both modules
+	$(BIN)/golangci-lint run ./...
+	cd loadgen && $(BIN)/golangci-lint run ./...
+
+.PHONY: check
+check: generate lint ## What CI asks beside the tests: lint, and generated code and module files that are up to date
+	GOWORK=off go mod tidy -diff
+	cd loadgen && GOWORK=off go mod tidy -diff
+	git diff --exit-code -- proto
+
+.PHONY: clean
+clean: ## Remove what the targets above leave behind
+	rm -rf bin bench .cache
+
+$(BIN)/buf: tools/buf/go.mod
+	@echo "building buf (once, about a minute)"
+	@GOWORK=off go build -C tools/buf -o $@ github.com/bufbuild/buf/cmd/buf
+
+$(BIN)/protoc-gen-go: tools/go.mod
+	@$(TOOLS) google.golang.org/protobuf/cmd/protoc-gen-go
+
+$(BIN)/protoc-gen-go-grpc: tools/go.mod
+	@$(TOOLS) google.golang.org/grpc/cmd/protoc-gen-go-grpc
+
+$(BIN)/golangci-lint: tools/go.mod
+	@echo "building golangci-lint (once, about two minutes)"
+	@$(TOOLS) github.com/golangci/golangci-lint/v2/cmd/golangci-lint
