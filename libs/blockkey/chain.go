@@ -1,6 +1,7 @@
 package blockkey
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"slices"
@@ -89,7 +90,7 @@ func Advance(dst []uint64, state uint64, piece int, tokens []uint32, items []Ite
 }
 
 func ordered(items []Item) []Item {
-	byStart := func(a, b Item) int { return a.Start - b.Start }
+	byStart := func(a, b Item) int { return cmp.Compare(a.Start, b.Start) }
 	if !slices.IsSortedFunc(items, byStart) {
 		items = slices.Clone(items)
 		slices.SortStableFunc(items, byStart)
