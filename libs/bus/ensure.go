@@ -1,0 +1,119 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"github.com/nats-io/nats.go/jetstream"
+)
+
+const (
+	eventsAge     = 6 * time.Hour
+	requestsAge   = 24 * time.Hour
+	memberTTL     = 6 * time.Second
+	markerTTL     = time.Second // without it a watcher never hears of an expiry
+	leastBytes    = 1 << 20     // a store that cannot reserve this much is full
+	errCodeNoRoom = 10047       // the server's "insufficient storage resources available"
+)
+
+// Sizes bound the streams, in bytes. A stream never reserves more than half of what the server's store has left.
+type Sizes struct {
+	Events   int64 // 0 is 1 GiB
+	Requests int64 // 0 is 2 GiB
+}
+
+// Ensure creates the streams and key-value buckets that do not exist; those that do are left as they are. Any process
+// may call it, at the same time as others.
+func (c *Conn) Ensure(ctx context.Context, s Sizes) error {
+	if s.Events == 0 {
+		s.Events = 1 << 30
+	}
+	if s.Requests == 0 {
+		s.Requests = 2 << 30
+	}
+	streams := []jetstream.StreamConfig{
+		{Name: Events, Subjects: []string{AllEvents}, MaxAge: eventsAge, MaxBytes: s.Events},
+		{Name: Requests, Subjects: []string{"req.*"}, MaxAge: requestsAge, MaxBytes: s.Requests},
+	}
+	for _, cfg := range streams {
+		cfg.Storage, cfg.Discard = jetstream.FileStorage, jetstream.DiscardOld
+		if err := c.ensureStream(ctx, cfg); err != nil {
+			return fmt.Errorf("ensure stream %s: %w", cfg.Name, err)
+		}
+	}
+	for _, name := range []string{Members, Engines, Drain, Config, Control, Keys, Budgets, Positions} {
+		cfg := jetstream.KeyValueConfig{Bucket: name, Storage: jetstream.FileStorage}
+		if name == Members {
+			cfg.TTL, cfg.LimitMarkerTTL = memberTTL, markerTTL
+		}
+		if err := c.ensureBucket(ctx, cfg); err != nil {
+			return fmt.Errorf("ensure bucket %s: %w", name, err)
+		}
+	}
+	c.mu.Lock()
+	c.ensured = &s
+	c.mu.Unlock()
+	return nil
+}
+
+// ensureStream finds room for a stream by trying: the server reserves MaxBytes when a stream is created and does not
+// say how much it has. It asks for twice the size, halves while refused, and keeps half of what it got.
+func (c *Conn) ensureStream(ctx context.Context, cfg jetstream.StreamConfig) error {
+	_, err := c.js.Stream(ctx, cfg.Name)
+	if !errors.Is(err, jetstream.ErrStreamNotFound) {
+		return err
+	}
+	wanted := cfg
+	for wanted.MaxBytes = 2 * cfg.MaxBytes; ; wanted.MaxBytes /= 2 {
+		_, err = c.js.CreateStream(ctx, wanted)
+		var api *jetstream.APIError
+		if err == nil || !errors.As(err, &api) || api.ErrorCode != errCodeNoRoom || wanted.MaxBytes < 2*leastBytes {
+			break
+		}
+	}
+	if errors.Is(err, jetstream.ErrStreamNameAlreadyInUse) {
+		return nil // another process was first
+	}
+	if err != nil {
+		return err
+	}
+	wanted.MaxBytes /= 2
+	if _, err := c.js.UpdateStream(ctx, wanted); err != nil {
+		return fmt.Errorf("give back what it needs not: %w", err)
+	}
+	return nil
+}
+
+func (c *Conn) ensureBucket(ctx context.Context, cfg jetstream.KeyValueConfig) error {
+	_, err := c.js.KeyValue(ctx, cfg.Bucket)
+	if !errors.Is(err, jetstream.ErrBucketNotFound) {
+		return err
+	}
+	_, err = c.js.CreateKeyValue(ctx, cfg)
+	if errors.Is(err, jetstream.ErrBucketExists) {
+		return nil
+	}
+	return err
+}
+
+// StreamState returns the sequences of a stream's first and last message; last is 0 before the first was written,
+// and first is last+1 where all have been discarded.
+func (c *Conn) StreamState(ctx context.Context, stream string) (first, last uint64, err error) {
+	info, err := c.streamInfo(ctx, stream)
+	if err != nil {
+		return 0, 0, err
+	}
+	return info.State.FirstSeq, info.State.LastSeq, nil
+}
+
+func (c *Conn) streamInfo(ctx context.Context, stream string) (*jetstream.StreamInfo, error) {
+	ctx, cancel := c.attempt(ctx, callTimeout)
+	defer cancel()
+	s, err := c.js.Stream(ctx, stream) // asks the server
+	if err != nil {
+		return nil, fmt.Errorf("look up stream %s: %w", stream, err)
+	}
+	return s.CachedInfo(), nil
+}

@@ -1,0 +1,68 @@
+package bus
+
+import (
+	"fmt"
+	"strconv"
+	"strings"
+)
+
+// The streams.
+const (
+	Events   = "EVENTS"   // deltas, claims, resets, snapshots, digests: kv.<pool>.<bucket>
+	Requests = "REQUESTS" // request and decision records: req.<pool>
+)
+
+// The key-value buckets.
+const (
+	Members   = "members" // keys expire 6 s after their last Put
+	Engines   = "engines"
+	Drain     = "drain"
+	Config    = "config"
+	Control   = "control"
+	Keys      = "keys"
+	Budgets   = "budgets"
+	Positions = "positions"
+)
+
+// EventSubject is where the events of a pool's bucket are logged; "*" as pool means all pools.
+func EventSubject(pool string, bucket int) string { return fmt.Sprintf("kv.%s.%02d", pool, bucket) }
+
+// AllEvents matches the events of every pool and bucket.
+const AllEvents = "kv.*.*"
+
+// ParseEventSubject undoes EventSubject.
+func ParseEventSubject(subject string) (pool string, bucket int, ok bool) {
+	rest, ok := strings.CutPrefix(subject, "kv.")
+	if !ok {
+		return "", 0, false
+	}
+	pool, digits, ok := strings.Cut(rest, ".")
+	if !ok || pool == "" || len(digits) != 2 {
+		return "", 0, false
+	}
+	n, err := strconv.ParseUint(digits, 10, 8)
+	if err != nil || n > 63 {
+		return "", 0, false
+	}
+	return pool, int(n), true
+}
+
+// RequestSubject is where routers log the request records of a pool.
+func RequestSubject(pool string) string { return "req." + pool }
+
+// ReportSubject is where a router reports each second on a pool; "*" matches any.
+func ReportSubject(pool, router string) string { return "report." + pool + "." + router }
+
+// LedgerSubject is where routers tell one another what they have placed.
+func LedgerSubject(pool string) string { return "ledger." + pool }
+
+// AskSubject is where a reader asks the owner of a bucket for fresh snapshots.
+func AskSubject(pool string, bucket int) string { return fmt.Sprintf("ask.%s.%02d", pool, bucket) }
+
+// streamOf names the stream that keeps a subject.
+func streamOf(subject string) string {
+	if strings.HasPrefix(subject, "req.") {
+		return Requests
+	}
+	return Events
+}
