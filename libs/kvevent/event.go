@@ -29,6 +29,8 @@ type Batch struct {
 	// Bad counts events that could not be read. Errs holds the first few reasons.
 	Bad  int
 	Errs []error
+
+	arenas
 }
 
 // Event is one event. Which fields are set depends on Kind and on the vLLM version; absent is the zero value.
@@ -47,8 +49,8 @@ type Event struct {
 	HasLoRAID bool
 	LoRAName  string
 	Medium    string // as sent: "GPU", "CPU", "STORAGE", "cpu"; empty where nil or absent
-	// Extra has one entry a block where the field is present and not nil, and is nil otherwise.
-	// (HasExtra tells an engine that announces extra keys from one that cannot.)
+	// Extra has one entry a block, and only if HasExtra: the field is there and not nil. vLLM that can announce extra
+	// keys does so with every GPU block, nil entries for plain text; without HasExtra they are unknown.
 	Extra    [][]ExtraKey
 	HasExtra bool
 	Group    int // kv cache group; only if HasGroup
