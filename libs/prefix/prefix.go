@@ -28,19 +28,33 @@ const (
 )
 
 // Run is a row of blocks of one engine to which the same thing happened; the entry of the event log.
-// The fields are those of the message Run in proto/warmpath/events/v1.
+// The fields are those of the message Run in proto/warmpath/events/v1. It says one of:
+//
+//	copies added     Copy Added: Hashes, and Keys where the blocks have keys; each block is the parent of the next.
+//	                 Without Keys the blocks are only counted: with Split for ever, with HasParent until the parent is
+//	                 announced, else until their tokens are.
+//	copies removed   Copy Removed: Keys; Hashes too where a key alone does not name the block, alone where it has none.
+//	blocks named     Copy Unchanged, Hashes and Keys: blocks that wait, or of which no copy is left, have these keys.
+//	sets changed     Copy Unchanged, Keys only: index keys to show or hide.
+//	all gpu cleared  Clear.
+//
+// Any of the first three may show or hide its blocks as well. Entries are in the order in which they must be applied
+// for a holder of block i to hold 0..i-1 between any two: shown parents first, hidden deepest first.
+// An engine with one set, since it never announced another tier, changes GPU and Any together.
 type Run struct {
 	Copy, GPU, Any Change
 	Tier           Tier
 	Group          int
-	Parent         uint64 // engine hash before the first block; only if HasParent; only where Copy is Added
+	Parent         uint64 // engine hash before the first block; only if HasParent; only with Hashes that are not removed
 	HasParent      bool
-	BlockSize      int      // tokens per block
-	Hashes         []uint64 // engine hashes; empty unless Copy is Added
+	BlockSize      int      // tokens per block; 0 where Hashes are empty or have no keys
+	Hashes         []uint64 // engine hashes
 	Keys           []uint64 // chain state at each block's end
-	Shown          []uint64 // index keys to show or hide, where Split; else Keys are
-	Split          bool
-	Clear          bool // every gpu copy is gone and the gpu set is empty; nothing else is set
+	Shown          []uint64 // index keys of these blocks, all of them where copies are added; only if Split
+	Split          bool     // Shown stands in for Keys as what to show or hide, also when it is empty
+	// Clear says that every gpu copy is gone and both sets are empty: what other tiers still hold is shown again by
+	// the runs that follow. Nothing else is set.
+	Clear bool
 }
 
 // Depth is the answer for one engine: how many leading blocks of the chain it holds.
