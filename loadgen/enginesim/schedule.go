@@ -1,0 +1,115 @@
+package enginesim
+
+import "slices"
+
+// schedule decides what one step computes: first a share for every running sequence, in order of admission, then new
+// ones, in order of arrival. It follows vLLM V1's scheduler: a token budget, chunks of prefill beside decodes,
+// preemption of the last running sequence, and nobody overtakes the head of the queue.
+func (c *Core) schedule() Load {
+	c.step = c.step[:0]
+	var load Load
+	budget, preempted := c.continueRunning(c.o.TokenBudget, &load)
+	if !preempted {
+		c.admit(budget, &load)
+	}
+	return load
+}
+
+// continueRunning gives running sequences what they lack, and returns the budget that is left.
+func (c *Core) continueRunning(budget int, load *Load) (left int, preempted bool) {
+	for i := 0; i < len(c.running) && budget > 0; i++ {
+		s := c.running[i]
+		n := min(len(s.tokens)-s.done, budget)
+		for c.lacks(s, n) > c.pool.free {
+			last := c.running[len(c.running)-1]
+			c.running = c.running[:len(c.running)-1]
+			c.preempt(last)
+			preempted = true
+			if last == s {
+				return budget, true
+			}
+		}
+		c.compute(s, n, load)
+		budget -= n
+	}
+	return budget, preempted
+}
+
+// admit moves waiting sequences to running while budget, seats and blocks last.
+func (c *Core) admit(budget int, load *Load) {
+	for len(c.waiting) > 0 && budget > 0 && len(c.running) < c.o.MaxSeqs {
+		s := c.waiting[0]
+		idle := c.find(s)
+		n := min(len(s.tokens)-s.done, budget)
+		if c.lacks(s, n)+idle > c.pool.free {
+			s.rewind()
+			return
+		}
+		for _, id := range s.blocks {
+			c.pool.touch(id)
+		}
+		if !s.seen {
+			s.seen, s.hit = true, s.done
+			c.stats.Queries += int64(len(s.req.Prompt))
+			c.stats.Hits += int64(s.hit)
+		}
+		c.waiting = c.waiting[1:]
+		c.running = append(c.running, s)
+		c.compute(s, n, load)
+		budget -= n
+	}
+}
+
+// find looks up the longest cached prefix of s, and returns how many of its blocks lie in the free queue. The last
+// token is never taken from the cache: one must be computed to generate the next.
+func (c *Core) find(s *sequence) (idle int) {
+	for _, hash := range s.hashes[:(len(s.tokens)-1)/c.o.BlockSize] {
+		id, ok := c.pool.lookup(hash)
+		if !ok {
+			break
+		}
+		if c.pool.idle(id) {
+			idle++
+		}
+		s.blocks = append(s.blocks, id)
+	}
+	s.cached = len(s.blocks)
+	s.done = s.cached * c.o.BlockSize
+	return idle
+}
+
+// lacks returns how many more blocks s needs for n more tokens.
+func (c *Core) lacks(s *sequence, n int) int {
+	return (s.done+n+c.o.BlockSize-1)/c.o.BlockSize - len(s.blocks)
+}
+
+// compute schedules n tokens of s: it allocates their blocks, and enters and announces those that will be full.
+// There must be enough free blocks.
+func (c *Core) compute(s *sequence, n int, load *Load) {
+	if lacks := c.lacks(s, n); lacks > 0 {
+		for range lacks {
+			s.blocks = append(s.blocks, c.pool.take())
+		}
+		c.removed()
+	}
+	s.n = n
+	load.add(n, s.done, s.decodes && n == 1)
+	c.step = append(c.step, s)
+	full := (s.done + n) / c.o.BlockSize
+	if full <= s.cached {
+		return
+	}
+	for i := s.cached; i < full; i++ {
+		c.pool.cache(s.blocks[i], s.hashes[i])
+	}
+	c.stored(s, s.cached, full)
+	s.cached = full
+}
+
+// preempt frees all blocks of a running sequence and puts it first in the queue.
+func (c *Core) preempt(s *sequence) {
+	c.pool.release(s.blocks)
+	s.rewind()
+	c.waiting = slices.Insert(c.waiting, 0, s)
+	c.stats.Preemptions++
+}
