@@ -1,0 +1,145 @@
+package workload
+
+import (
+	"bufio"
+	"bytes"
+	"compress/gzip"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"time"
+)
+
+// What a trace may hold at most. The longest prompts and traces that are published are a tenth of it.
+const (
+	maxLine     = 1 << 20 // bytes
+	maxRequests = 1 << 20
+	maxTokens   = 1 << 21 // prompt or output tokens of a request
+	maxBlocks   = 1 << 25 // block ids of a whole trace
+	maxMillis   = int64(1000 * 3600 * 24 * 366)
+)
+
+// ErrTrace is wrapped by every error that a trace's content causes.
+var ErrTrace = errors.New("bad trace")
+
+// fileNames are the names under which the conversation trace is published and kept.
+var fileNames = []string{"mooncake_conversation.jsonl.gz", "mooncake_conversation.jsonl", "conversation_trace.jsonl"}
+
+// Find looks for the conversation trace in the folders traces and shared/traces of dir and of the folders above it,
+// nearest first.
+func Find(dir string) (path string, ok bool) {
+	dir, err := filepath.Abs(dir)
+	if err != nil {
+		return "", false
+	}
+	for {
+		for _, folder := range []string{"traces", filepath.Join("shared", "traces")} {
+			for _, name := range fileNames {
+				path = filepath.Join(dir, folder, name)
+				if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
+					return path, true
+				}
+			}
+		}
+		parent := filepath.Dir(dir)
+		if parent == dir {
+			return "", false
+		}
+		dir = parent
+	}
+}
+
+// Open reads the trace at path, which may be compressed with gzip whatever its name is. The trace is called after
+// the file, or Conversation where it is that one.
+func Open(path string) (Trace, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Trace{}, fmt.Errorf("open trace: %w", err)
+	}
+	defer f.Close()
+	t, err := Read(f)
+	if err != nil {
+		return Trace{}, fmt.Errorf("read %s: %w", path, err)
+	}
+	t.Name = filepath.Base(path)
+	for _, name := range fileNames {
+		if t.Name == name {
+			t.Name = Conversation
+		}
+	}
+	return t, nil
+}
+
+// Read reads a trace in the Mooncake format, plain or compressed with gzip: one JSON object a line with timestamp
+// (ms), input_length, output_length and hash_ids. Requests are sorted by time. Errors wrap ErrTrace and name the line.
+func Read(r io.Reader) (Trace, error) {
+	buffered := bufio.NewReader(r)
+	r = buffered
+	if magic, _ := buffered.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		unzipped, err := gzip.NewReader(buffered)
+		if err != nil {
+			return Trace{}, fmt.Errorf("unzip: %w: %w", ErrTrace, err)
+		}
+		r = unzipped
+	}
+	lines := bufio.NewScanner(r)
+	lines.Buffer(make([]byte, 0, 1<<16), maxLine)
+	var t Trace
+	n, blocks := 0, 0
+	for lines.Scan() {
+		n++
+		if len(bytes.TrimSpace(lines.Bytes())) == 0 {
+			continue
+		}
+		q, err := parseLine(lines.Bytes())
+		if err != nil {
+			return Trace{}, fmt.Errorf("line %d: %w: %w", n, ErrTrace, err)
+		}
+		blocks += len(q.Blocks)
+		if len(t.Requests) == maxRequests || blocks > maxBlocks {
+			return Trace{}, fmt.Errorf("line %d: %w: more than %d requests or %d block ids", n, ErrTrace, maxRequests, maxBlocks)
+		}
+		t.Requests = append(t.Requests, q)
+	}
+	if err := lines.Err(); err != nil {
+		return Trace{}, fmt.Errorf("line %d: %w: %w", n+1, ErrTrace, err)
+	}
+	if len(t.Requests) == 0 {
+		return Trace{}, fmt.Errorf("%w: no requests", ErrTrace)
+	}
+	t.sort()
+	return t, nil
+}
+
+// line has pointers where zero and absent are not the same.
+type line struct {
+	Timestamp *int64   `json:"timestamp"`
+	Input     int      `json:"input_length"`
+	Output    int      `json:"output_length"`
+	HashIDs   []uint64 `json:"hash_ids"`
+}
+
+func parseLine(raw []byte) (Request, error) {
+	var l line
+	if err := json.Unmarshal(raw, &l); err != nil {
+		return Request{}, err
+	}
+	want := (l.Input + BlockTokens - 1) / BlockTokens
+	switch {
+	case l.Timestamp == nil:
+		return Request{}, errors.New("no timestamp")
+	case *l.Timestamp < 0 || *l.Timestamp > maxMillis:
+		return Request{}, fmt.Errorf("timestamp %d ms is not in 0 to %d", *l.Timestamp, maxMillis)
+	case l.Input < 1 || l.Input > maxTokens:
+		return Request{}, fmt.Errorf("input_length %d is not in 1 to %d", l.Input, maxTokens)
+	case l.Output < 1 || l.Output > maxTokens:
+		return Request{}, fmt.Errorf("output_length %d is not in 1 to %d", l.Output, maxTokens)
+	case len(l.HashIDs) != want:
+		return Request{}, fmt.Errorf("%d hash_ids for input_length %d, want %d", len(l.HashIDs), l.Input, want)
+	}
+	at := time.Duration(*l.Timestamp) * time.Millisecond
+	return Request{At: at, Input: l.Input, Output: l.Output, Blocks: l.HashIDs}, nil
+}
