@@ -110,7 +110,7 @@ func (c *Conn) Close() {
 }
 
 // Up says whether NATS can be reached now.
-func (c *Conn) Up() bool { return c.nc.IsConnected() }
+func (c *Conn) Up() bool { return c.nc.IsConnected() && c.link.session().Err() == nil }
 
 func (c *Conn) lost(_ *nats.Conn, err error) {
 	c.link.down()

@@ -23,6 +23,7 @@ type Writer struct {
 	last   uint64       // sequence of the last acknowledged message, 0 if none
 	sum    xxh3.Uint128 // of its data
 	fenced bool
+	doubt  bool // a claim was sent and not acknowledged
 }
 
 // Writer returns a writer of subject. It sends nothing.
@@ -31,7 +32,7 @@ func (c *Conn) Writer(subject string) *Writer {
 }
 
 // Claim appends data whatever was written before, so that every other writer of the subject is fenced. It blocks, and
-// tries again while NATS is away, until ctx ends; tries may leave data in the stream twice.
+// tries again while NATS is away, until ctx ends. data may be in the stream twice, where another claim came between.
 func (w *Writer) Claim(ctx context.Context, data []byte) (uint64, error) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -54,7 +55,7 @@ func (w *Writer) send(ctx context.Context, data []byte, try func(context.Context
 	for n := 0; ; n++ {
 		seq, err := try(ctx, data)
 		if err == nil {
-			w.last, w.sum, w.fenced = seq, xxh3.Hash128(data), false
+			w.last, w.sum, w.fenced, w.doubt = seq, xxh3.Hash128(data), false, false
 			return seq, nil
 		}
 		if permanent(err) {
@@ -91,16 +92,19 @@ func (w *Writer) tryPublish(ctx context.Context, data []byte) (uint64, error) {
 	return 0, ErrFenced
 }
 
+// tryClaim sends once; after a try without an acknowledgement it looks first.
 func (w *Writer) tryClaim(ctx context.Context, data []byte) (uint64, error) {
-	seq, failure := w.put(ctx, data)
-	if failure == nil || permanent(failure) {
-		return seq, failure
+	if w.doubt {
+		last, found, err := w.lastMessage(ctx)
+		if err != nil {
+			return 0, err
+		}
+		if found && last.Sequence > w.last && string(last.Data) == string(data) {
+			return last.Sequence, nil
+		}
 	}
-	last, found, err := w.lastMessage(ctx)
-	if err == nil && found && last.Sequence > w.last && string(last.Data) == string(data) {
-		return last.Sequence, nil
-	}
-	return 0, errors.Join(failure, err)
+	w.doubt = true
+	return w.put(ctx, data)
 }
 
 func (w *Writer) put(ctx context.Context, data []byte, opts ...jetstream.PublishOpt) (uint64, error) {

@@ -1,0 +1,109 @@
+package bus
+
+import (
+	"context"
+	"errors"
+	"strconv"
+	"testing"
+)
+
+func TestFollowGoesOnAfterARestart(t *testing.T) {
+	t.Parallel()
+	s := startRestartable(t)
+	c, w := connect(t, s.URL()), connect(t, s.URL()).Writer(EventSubject("p", 2))
+	noise := connect(t, s.URL()).Writer(EventSubject("p", 9))
+	for i := range 10 {
+		mustPublish(t, w, strconv.Itoa(i))
+		mustPublish(t, noise, "noise")
+	}
+	got := make(chan Message, 100)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan error, 1)
+	go func() {
+		ended <- c.Follow(ctx, Events, []string{EventSubject("*", 2), EventSubject("*", 3)}, 11, func(m Message) { got <- m })
+	}()
+	expect := func(i int) {
+		t.Helper()
+		m := next(t, got)
+		if string(m.Data) != strconv.Itoa(i) || m.Seq != uint64(2*i+1) || m.Subject != EventSubject("p", 2) || m.Time.IsZero() {
+			t.Fatalf("got %q at %d of %s, want %d at %d", m.Data, m.Seq, m.Subject, i, 2*i+1)
+		}
+		if i < 10 && m.Pending != uint64(9-i) {
+			t.Errorf("message %d: %d pending, want %d", i, m.Pending, 9-i)
+		}
+	}
+	for i := 5; i < 10; i++ {
+		expect(i)
+	}
+	for i := 10; i < 30; i++ {
+		if i%7 == 0 {
+			s.restart(t)
+		}
+		mustPublish(t, w, strconv.Itoa(i))
+		mustPublish(t, noise, "noise")
+		expect(i)
+	}
+	cancel()
+	if err := next(t, ended); err != nil {
+		t.Errorf("Follow ends with %v", err)
+	}
+}
+
+func TestFollowSeesThatTheStreamIsAnother(t *testing.T) {
+	t.Parallel()
+	c := connect(t, start(t).URL())
+	w := c.Writer(EventSubject("p", 2))
+	for i := range 3 {
+		mustPublish(t, w, strconv.Itoa(i))
+	}
+	ends := func(from uint64, seen chan<- Message) <-chan error {
+		ended := make(chan error, 1)
+		go func() {
+			ended <- c.Follow(t.Context(), Events, nil, from, func(m Message) { seen <- m })
+		}()
+		return ended
+	}
+	if err := next(t, ends(5, nil)); !errors.Is(err, ErrStreamReset) {
+		t.Errorf("a position behind the end: %v", err)
+	}
+	seen := make(chan Message, 10)
+	ended := ends(4, seen) // the very end: waits
+	mustPublish(t, w, "3")
+	next(t, seen)
+
+	// Recreated with as many messages: only its birth tells.
+	if err := c.js.DeleteStream(t.Context(), Events); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Ensure(t.Context(), Sizes{}); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 5 {
+		if _, err := c.Writer(EventSubject("p", 10+i)).Publish(deadline(t), []byte("new")); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := next(t, ended); !errors.Is(err, ErrStreamReset) {
+		t.Errorf("a recreated stream: %v", err)
+	}
+	if len(seen) != 0 {
+		t.Errorf("%d messages of the new stream were delivered as if of the old", len(seen))
+	}
+}
+
+func TestPending(t *testing.T) {
+	t.Parallel()
+	c := connect(t, start(t).URL())
+	w := c.Writer(EventSubject("p", 2))
+	for i := range 5 {
+		mustPublish(t, w, strconv.Itoa(i))
+	}
+	for from, want := range map[uint64]uint64{0: 5, 1: 5, 4: 2, 6: 0} {
+		if n, err := c.Pending(t.Context(), Events, []string{AllEvents}, from); err != nil || n != want {
+			t.Errorf("from %d: %d pending (%v), want %d", from, n, err, want)
+		}
+	}
+	if n, err := c.Pending(t.Context(), Events, []string{EventSubject("*", 3)}, 1); err != nil || n != 0 {
+		t.Errorf("other bucket: %d pending (%v)", n, err)
+	}
+}
