@@ -1,0 +1,132 @@
+package policy
+
+import "math"
+
+const (
+	nearTie      = 0.008 // seconds: costs that close are the same
+	evictPrice   = 0.5   // P: share of evicted prompt blocks that will be asked for again
+	evictFactor  = 1.2   // a block costs a bit more to compute again than now
+	coldFactor   = 50    // weight of placing a cold prompt on an engine with room
+	kvWaitFactor = 0.5   // share of a sequence's life until the next one of a full cache ends
+)
+
+// fleet is what the cost of every candidate needs of all of them.
+type fleet struct {
+	active float64 // A: mean active requests
+	beta   float64 // share of load in a decode step, squared: weight of what is done to others
+	hot    float64 // g: below 1 where one prefix alone needs more engines than hold it
+	cold   bool    // nobody holds half of the prompt
+	block  float64
+	phi    float64 // mean prefill factor
+}
+
+// warm is the marginal fleet cost: the request's own TTFT, what it does to running decodes, what its decode will cost
+// and slow, the price of what it evicts, and for cold prompts the room that is left.
+func warm(s *State, o *Observation, random uint64, costs []float64) Choice {
+	f := look(s, o)
+	best := 0
+	for i := range o.Candidates {
+		costs = append(costs, f.cost(s, o, &o.Candidates[i]))
+		if costs[i] < costs[best] {
+			best = i
+		}
+	}
+	j := settle(o, costs, best, random)
+	return Choice{Index: j, Costs: costs, Reason: reason(o, costs, best, j)}
+}
+
+// held is how much of the prompt c need not compute: at least one token always runs.
+func held(o *Observation, c *Candidate) int { return max(0, min(c.Matched, o.PromptTokens-1)) }
+
+func look(s *State, o *Observation) fleet {
+	p := s.profile()
+	n := float64(len(o.Candidates))
+	f := fleet{hot: 1, block: 16}
+	if o.BlockSize > 0 {
+		f.block = float64(o.BlockSize)
+	}
+	var load float64
+	best := 0
+	for i := range o.Candidates {
+		c := &o.Candidates[i]
+		f.active += float64(c.Active) / n
+		load += (p.Sequence*float64(c.Active) + p.Context*float64(c.DecodeContext+c.WaitContext)/1000) / n
+		f.phi += s.rate(c.Engine).Prefill / n
+		best = max(best, held(o, c))
+	}
+	f.beta = math.Pow(load/(p.Step+load), 2)
+	f.cold = 2*best < o.PromptTokens
+	if !f.cold && o.Sharing > 0 {
+		holders := 0
+		for i := range o.Candidates {
+			if 2*held(o, &o.Candidates[i]) >= best {
+				holders++
+			}
+		}
+		if x := 3 * float64(o.Sharing) / max(1, f.active) / float64(holders); x > 1 {
+			f.hot = 1 / (x * x)
+		}
+	}
+	return f
+}
+
+func (f *fleet) cost(s *State, o *Observation, c *Candidate) float64 {
+	p, rate := s.profile(), s.rate(c.Engine)
+	matched := held(o, c)
+	uncached := float64(o.PromptTokens - matched)
+	own := rate.Prefill * s.PrefillSeconds(matched, o.PromptTokens)
+	active, decoding := float64(c.Active), float64(c.Active-c.Waiting)
+	step := rate.Decode * (p.Step + p.Sequence*decoding + p.Context*float64(c.DecodeContext)/1000) / 1000
+
+	cost := f.queue(s, o, c, uncached, step, decoding) + own
+	steps := math.Ceil((float64(c.Uncached) + uncached) / float64(p.Chunk))
+	if c.Active > 0 {
+		steps += 0.5 // a step under way has half of itself left
+	}
+	cost += steps * step
+	cost += f.beta * f.hot * own * active // stalls the running decodes
+	cost += f.beta * f.decode(s, o, c, rate.Decode)
+	return cost + f.memory(p, c, uncached)
+}
+
+// queue is the wait for what was sent before, and where the cache is full, for sequences to end.
+func (f *fleet) queue(s *State, o *Observation, c *Candidate, uncached, step, decoding float64) float64 {
+	wait := 0.
+	if c.Waiting > 0 {
+		run := o.Now - max(c.LastFirst, c.OldestSent) // how long the oldest has been running
+		wait = s.rate(c.Engine).Prefill * max(0, c.WaitSeconds-max(0, min(run, c.OldestSeconds)))
+	}
+	blocks := float64(c.Blocks)
+	need := (float64(c.Uncached) + uncached) / f.block
+	if blocks > 0 && decoding > 0 && c.Usage*blocks+need > blocks {
+		wait += kvWaitFactor * float64(c.Waiting+1) * s.meanOutput() * step / decoding
+	}
+	return wait
+}
+
+// decode is how much slower the request decodes here than alone, and how much it slows each sequence here.
+func (f *fleet) decode(s *State, o *Observation, c *Candidate, rate float64) float64 {
+	p, output := s.profile(), s.meanOutput()
+	load := p.Sequence*float64(c.Active) + p.Context*float64(c.DecodeContext+c.WaitContext)/1000
+	others := (p.Sequence + p.Context*(float64(o.PromptTokens)+output/2)/1000) * float64(c.Active)
+	return output * rate * (load + others) / 1000
+}
+
+// memory is the price of the blocks that the prompt evicts, and for a cold prompt of room already taken.
+func (f *fleet) memory(p Profile, c *Candidate, uncached float64) float64 {
+	if c.Blocks <= 0 {
+		return 0
+	}
+	blocks, mapped := float64(c.Blocks), float64(c.Mapped)+float64(c.Uncached)/f.block
+	token := p.Prefill * evictFactor / 1000 * f.phi
+	evicted := max(0, uncached/f.block-max(0, blocks-mapped))
+	price := f.hot * evictPrice * evicted * f.block * token * (1 + f.beta*f.active)
+	if f.cold {
+		filled := 1.
+		if !c.Evicted {
+			filled = min(1, mapped/blocks)
+		}
+		price += coldFactor * f.beta * filled * uncached * token * (1 + f.active)
+	}
+	return price
+}
