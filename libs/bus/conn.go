@@ -166,3 +166,12 @@ func sleep(ctx context.Context, d time.Duration) error {
 
 // backoff is the time to wait after the n-th failure in a row.
 func backoff(n int) time.Duration { return min(10*time.Millisecond<<min(n, 7), time.Second) }
+
+// LocalIP is the address of this host as NATS sees it; an error while NATS is away or in this process.
+func (c *Conn) LocalIP() (net.IP, error) {
+	ip, err := c.nc.GetClientIP()
+	if err != nil {
+		return nil, fmt.Errorf("ask nats for our address: %w", err)
+	}
+	return ip, nil
+}

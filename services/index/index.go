@@ -1,0 +1,169 @@
+// Package index answers which engine holds which leading blocks of a prompt.
+//
+// It folds the event log of the buckets that it owns into one prefix.Index a pool and serves Match over gRPC. It keeps
+// nothing on disk and asks nobody for state: the stream is the truth, and a restart reads it again. It writes nothing
+// but its own member record, and never reads ZeroMQ.
+package index
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/warmpath/warmpath/libs/bus"
+	"github.com/warmpath/warmpath/libs/daemon"
+	"github.com/warmpath/warmpath/libs/fleet"
+)
+
+const (
+	service    = "index"
+	retryEvery = time.Second
+)
+
+// Config of Run. NATS is required; everything else has a usable zero value.
+type Config struct {
+	NATS     string       // URL
+	Instance string       // name among the members; default: host name and random digits
+	Listen   string       // host:port of gRPC; default 127.0.0.1:0
+	Listener net.Listener // used instead of Listen
+	Shards   int          // this replica owns the buckets that are Shard modulo Shards; 0 is one shard
+	Shard    int
+
+	Log     *slog.Logger          // nil is slog.Default()
+	Metrics prometheus.Registerer // nil is none
+	Health  *daemon.Health        // part "index" is ready when the stream was read to its end; nil is none
+}
+
+// Run serves until ctx ends, then leaves the members, finishes the calls in progress and returns nil.
+func Run(ctx context.Context, cfg Config) error {
+	owned, err := ownedBuckets(cfg.Shards, cfg.Shard)
+	if err != nil {
+		return err
+	}
+	if cfg, err = cfg.complete(); err != nil {
+		return err
+	}
+	defer cfg.Listener.Close()
+	err = run(ctx, cfg, owned)
+	if ctx.Err() != nil {
+		return nil
+	}
+	return err
+}
+
+func run(ctx context.Context, cfg Config, owned uint64) error {
+	cfg.Health.Set(service, "connecting to nats")
+	conn, err := bus.Connect(ctx, cfg.NATS, bus.Options{Name: service + "." + cfg.Instance, Log: cfg.Log})
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	watcher, err := meetFleet(ctx, conn, cfg.Log)
+	if err != nil {
+		return err
+	}
+	s := newStore(owned)
+	m := newMetrics(cfg.Metrics)
+	w := newWriter(conn, s, watcher, m, cfg.Log)
+	r := reader{conn: conn, owned: owned, log: cfg.Log, out: w.in}
+	address := advertised(cfg.Listener.Addr(), conn)
+	w.ready = func(why string) {
+		cfg.Health.Set(service, why)
+		s.ready.Store(why == "")
+	}
+	w.ready("reading the stream")
+
+	g, ctx := errgroup.WithContext(ctx)
+	g.Go(func() error { return r.run(ctx) })
+	g.Go(func() error { return w.run(ctx) })
+	g.Go(func() error { return serve(ctx, cfg.Listener, &server{store: s, metrics: m}) })
+	g.Go(func() error {
+		return fleet.Announce(ctx, conn, func() fleet.Member {
+			return fleet.Member{Service: service, Instance: cfg.Instance, Address: address,
+				Buckets: s.covered.Load(), Applied: s.applied.Load(), Ready: s.ready.Load()}
+		})
+	})
+	cfg.Log.Info("index serves", "address", address, "instance", cfg.Instance, "buckets", fmt.Sprintf("%016x", owned))
+	return g.Wait()
+}
+
+// meetFleet makes sure of streams and buckets and watches the fleet, as soon as NATS lets it.
+func meetFleet(ctx context.Context, conn *bus.Conn, log *slog.Logger) (*fleet.Watcher, error) {
+	for try := 0; ; try++ {
+		err := conn.Ensure(ctx, bus.Sizes{})
+		if err == nil {
+			var w *fleet.Watcher
+			if w, err = fleet.Watch(ctx, conn, log); err == nil {
+				return w, nil
+			}
+		}
+		if try == 0 {
+			log.Warn("cannot begin yet", "err", err)
+		}
+		select {
+		case <-ctx.Done():
+			return nil, err
+		case <-time.After(retryEvery):
+		}
+	}
+}
+
+func (cfg Config) complete() (Config, error) {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Instance == "" {
+		cfg.Instance = newInstance()
+	}
+	if cfg.Listen == "" {
+		cfg.Listen = "127.0.0.1:0"
+	}
+	if cfg.Listener == nil {
+		l, err := net.Listen("tcp", cfg.Listen)
+		if err != nil {
+			return cfg, fmt.Errorf("listen for gRPC: %w", err)
+		}
+		cfg.Listener = l
+	}
+	return cfg, nil
+}
+
+// newInstance makes a name that no other process has, nor this one after a restart.
+func newInstance() string {
+	host, err := os.Hostname()
+	if err != nil {
+		host = "unknown"
+	}
+	host = strings.Map(func(r rune) rune {
+		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
+			return r
+		}
+		return '-'
+	}, strings.ToLower(host))
+	var random [4]byte
+	rand.Read(random[:]) // never fails
+	return host + "-" + hex.EncodeToString(random[:])
+}
+
+// advertised is where others reach a listener: its own address, or where it listens on all, the address by which NATS
+// knows this host.
+func advertised(listen net.Addr, conn *bus.Conn) string {
+	tcp, ok := listen.(*net.TCPAddr)
+	if !ok || !tcp.IP.IsUnspecified() {
+		return listen.String()
+	}
+	ip, err := conn.LocalIP()
+	if err != nil {
+		ip = net.IPv4(127, 0, 0, 1)
+	}
+	return (&net.TCPAddr{IP: ip, Port: tcp.Port}).String()
+}
