@@ -1,0 +1,153 @@
+package enginesim
+
+import (
+	"encoding/binary"
+	"fmt"
+	"net/http"
+	"slices"
+	"strconv"
+	"time"
+
+	"github.com/zeebo/xxh3"
+)
+
+// The length of an answer that nothing limits: a completion has 16 tokens; a chat answer ends by itself after a number
+// of tokens that its prompt determines, from shortest to shortest+spread-1.
+const (
+	completionTokens = 16
+	shortest, spread = 16, 240
+)
+
+// answer is one HTTP request for text and what it takes to word its response.
+type answer struct {
+	call     *call
+	requests []*Request
+	body     *body
+	chat     bool
+	id       string // cmpl-… or chatcmpl-…
+	created  int64
+	prompts  int // prompt tokens
+}
+
+// complete serves /v1/completions and /v1/chat/completions.
+func (e *Engine) complete(w http.ResponseWriter, r *http.Request, chat bool) {
+	a := answer{call: newCall(), body: &body{}, chat: chat, created: time.Now().Unix()}
+	if err := readBody(w, r, a.body); err != nil {
+		writeError(w, err)
+		return
+	}
+	if err := e.prepare(&a, r.Header.Get("X-Request-Id")); err != nil {
+		writeError(w, err)
+		return
+	}
+	if err := e.submit(a.requests); err != nil {
+		writeError(w, err)
+		return
+	}
+	defer e.abort(a.requests)
+	if a.body.Stream {
+		a.stream(w, r)
+		return
+	}
+	a.whole(w, r)
+}
+
+// prepare turns the body into the core's requests, or says why it cannot be served.
+func (e *Engine) prepare(a *answer, id string) error {
+	adapter := slices.Index(e.o.Adapters, a.body.Model)
+	if adapter < 0 && a.body.Model != e.o.Model && a.body.Model != "" {
+		return &apiError{http.StatusNotFound, "NotFoundError", "model", fmt.Sprintf("The model %q does not exist.", a.body.Model)}
+	}
+	if a.body.Model == "" {
+		a.body.Model = e.o.Model
+	}
+	prompts, err := a.body.completion, error(nil)
+	if a.chat {
+		prompts = a.body.chat
+	}
+	tokens, err := prompts()
+	if err != nil {
+		return err
+	}
+	n := 1
+	if a.body.N != nil {
+		n = *a.body.N
+	}
+	if n < 1 || n*len(tokens) > 1024 {
+		return badRequest("n", "n must be at least 1, and n times the number of prompts at most 1024")
+	}
+	call := e.calls.Add(1)
+	if id == "" {
+		id = fmt.Sprintf("%016x", mix64(call^uint64(time.Now().UnixNano())))
+	}
+	a.id = "cmpl-" + id
+	if a.chat {
+		a.id = "chatcmpl-" + id
+	}
+	for _, t := range tokens {
+		a.prompts += len(t)
+		limit, stops, err := e.limit(a, t)
+		if err != nil {
+			return err
+		}
+		for i := range n {
+			index := len(a.requests)
+			q := &Request{
+				ID: a.id + "-" + strconv.FormatUint(call, 36) + "-" + strconv.Itoa(index), Prompt: t, MaxTokens: limit,
+				Answer: a.name(t, i), Salt: a.body.Salt,
+				Tag: &choice{call: a.call, index: index, arrived: time.Now(), stops: stops},
+			}
+			if adapter >= 0 {
+				q.LoRA, q.LoRAID = a.body.Model, int64(adapter)+1
+			}
+			a.requests = append(a.requests, q)
+		}
+	}
+	return nil
+}
+
+// limit returns how many tokens to generate behind a prompt, and whether the answer then ends by itself.
+func (e *Engine) limit(a *answer, tokens []uint32) (limit int, stops bool, err error) {
+	e.mu.Lock()
+	context := e.core.Options().MaxModelLen
+	e.mu.Unlock()
+	asked := a.body.MaxTokens
+	if a.chat && a.body.MaxCompletionTokens != nil {
+		asked = a.body.MaxCompletionTokens
+	}
+	room := context - len(tokens)
+	switch {
+	case asked != nil:
+		limit = *asked
+	case !a.chat:
+		limit = min(completionTokens, max(room, 1))
+	case a.body.IgnoreEOS:
+		limit = max(room, 1)
+	default:
+		natural := max(a.body.MinTokens, shortest+int(a.name(tokens, 0)%spread))
+		stops = natural <= room
+		limit = min(natural, max(room, 1))
+	}
+	if len(tokens) == 0 {
+		return 0, false, badRequest("prompt", "the prompt has no tokens")
+	}
+	if limit < 1 || a.body.MinTokens > limit {
+		return 0, false, badRequest("max_tokens", "max_tokens must be at least 1 and at least min_tokens")
+	}
+	if limit > room {
+		return 0, false, badRequest("max_tokens", fmt.Sprintf("This model's maximum context length is %d tokens; "+
+			"the request has %d tokens of prompt and asks for %d.", context, len(tokens), limit))
+	}
+	return limit, stops, nil
+}
+
+// name names the answer to a prompt, as Request.Answer: like greedy decoding, it depends on nothing but the prompt,
+// the adapter, the request's seed and the number of the choice.
+func (a *answer) name(tokens []uint32, choice int) uint64 {
+	buf := make([]byte, 0, 4*len(tokens)+len(a.body.Model))
+	for _, t := range tokens {
+		buf = binary.LittleEndian.AppendUint32(buf, t)
+	}
+	buf = append(buf, a.body.Model...)
+	return xxh3.HashSeed(buf, uint64(a.body.Seed)+uint64(choice))
+}

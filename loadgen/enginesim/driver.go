@@ -1,0 +1,253 @@
+package enginesim
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/warmpath/warmpath/libs/blockkey"
+	"github.com/warmpath/warmpath/libs/kvevent"
+)
+
+// Errors that an Engine's clients meet.
+var (
+	ErrClosed    = errors.New("enginesim: engine is closed")
+	ErrRestarted = errors.New("enginesim: engine restarted")
+)
+
+// Options describes an engine that runs in real time. Only Model must be set.
+type Options struct {
+	Model    string   // id in /v1/models
+	Adapters []string // LoRA adapters: models whose parent is Model
+	Name     string   // in logs; part of the hash seed where that is unset
+	// Profile, BlockSize, Blocks, MaxModelLen, Noise and Seed are those of CoreOptions.
+	Profile     Profile
+	BlockSize   int
+	Blocks      int
+	MaxModelLen int
+	Noise       float64
+	Seed        uint64
+	TimeScale   float64 // 10 = ten times as fast as a real engine; 0 = 1
+	// HTTP is the address to listen on; "" = a free port of 127.0.0.1.
+	HTTP string
+	// Events and Replay are ZeroMQ endpoints to bind, "tcp://127.0.0.1:*" for a free port. Without Events the engine
+	// publishes none; without Replay nothing can be asked for again.
+	Events, Replay string
+	Topic          string           // of the event messages
+	BufferSteps    int              // batches kept for replay; 0 = 10,000
+	Encoding       kvevent.Encoding // of the events
+	// HashSeed is PYTHONHASHSEED. As in vLLM, an engine without one has hashes that no other engine and no other of
+	// its lives has.
+	HashSeed string
+	Rank     int // data parallel rank
+	Log      *slog.Logger
+}
+
+func (o Options) withDefaults() Options {
+	if o.TimeScale <= 0 {
+		o.TimeScale = 1
+	}
+	if o.HTTP == "" {
+		o.HTTP = "127.0.0.1:0"
+	}
+	if o.Log == nil {
+		o.Log = slog.New(slog.DiscardHandler)
+	}
+	return o
+}
+
+// core returns the options of the engine's core in its life number life.
+func (o Options) core(life int) CoreOptions {
+	seed := o.HashSeed
+	if seed == "" {
+		seed = fmt.Sprintf("unset %s %d %d %d", o.Name, o.Rank, o.Seed, life)
+	}
+	return CoreOptions{
+		Profile: o.Profile, BlockSize: o.BlockSize, Blocks: o.Blocks, MaxModelLen: o.MaxModelLen,
+		Noise: o.Noise, Seed: o.Seed, Hash: VLLMHash{Algorithm: blockkey.SHA256CBOR, Seed: seed},
+	}
+}
+
+// Engine is a Core in real time, with the sockets of a vLLM server. Its methods are safe for concurrent use.
+type Engine struct {
+	o        Options
+	listener net.Listener
+	server   *http.Server
+	stop     context.CancelFunc
+	done     sync.WaitGroup
+	wake     chan struct{} // holds one value once there may be work
+	calls    atomic.Uint64 // HTTP requests so far, for ids
+
+	mu      sync.Mutex
+	core    *Core
+	life    int           // counts restarts
+	born    time.Time     // start of this life
+	arrival time.Time     // of the request that ended the last idle time
+	quiet   chan struct{} // closed while the engine is idle and all its events are out
+	wire    publisher     // nil without events
+	metrics *metrics      // of this life
+}
+
+// Start binds the engine's sockets and runs it until ctx ends or Close.
+func Start(ctx context.Context, o Options) (*Engine, error) {
+	o = o.withDefaults()
+	if o.Model == "" {
+		return nil, errors.New("start engine: no model name")
+	}
+	wire, err := listen(o)
+	if err != nil {
+		return nil, fmt.Errorf("start engine: %w", err)
+	}
+	listener, err := net.Listen("tcp", o.HTTP)
+	if err != nil {
+		closePublisher(wire)
+		return nil, fmt.Errorf("start engine: %w", err)
+	}
+	if wire != nil {
+		o.Events, o.Replay = wire.Endpoints()
+	}
+	ctx, stop := context.WithCancel(ctx)
+	e := &Engine{
+		o: o, listener: listener, wire: wire, stop: stop,
+		wake: make(chan struct{}, 1), quiet: make(chan struct{}),
+		core: NewCore(o.core(0)), born: time.Now(),
+	}
+	e.metrics = newMetrics(e)
+	e.server = &http.Server{Handler: e.routes(), BaseContext: func(net.Listener) context.Context { return ctx }}
+	e.done.Go(func() { e.run(ctx) })
+	e.done.Go(func() { _ = e.server.Serve(listener) })
+	e.done.Go(func() {
+		<-ctx.Done()
+		_ = e.server.Close()
+	})
+	e.o.Log.Info("engine started", "name", o.Name, "model", o.Model, "url", e.URL(), "events", o.Events)
+	return e, nil
+}
+
+// Close ends the engine, its requests and its sockets.
+func (e *Engine) Close() {
+	e.stop()
+	e.done.Wait()
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	closePublisher(e.wire)
+	e.wire = nil
+}
+
+// URL is the base URL of the HTTP server.
+func (e *Engine) URL() string { return "http://" + e.listener.Addr().String() }
+
+// Events is the endpoint of the event publisher, as a subscriber connects to it; "" without events.
+func (e *Engine) Events() string { return e.o.Events }
+
+// Replay is the endpoint of the replay socket; "" without one.
+func (e *Engine) Replay() string { return e.o.Replay }
+
+// Cached returns the number of physical copies by engine hash. While a step is under way that is what the cache holds
+// at its end, when its events are published; after Quiesce it is exactly what the events of this life add up to.
+func (e *Engine) Cached() map[uint64]int {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.core.Cached()
+}
+
+// Stats returns the core's figures, like Cached those at the end of the step under way.
+func (e *Engine) Stats() Stats {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.core.Stats()
+}
+
+// Do runs fn with the core under the engine's lock.
+func (e *Engine) Do(fn func(*Core)) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	fn(e.core)
+}
+
+// Quiesce waits until the engine is idle and has published all events.
+func (e *Engine) Quiesce(ctx context.Context) error {
+	e.mu.Lock()
+	quiet := e.quiet
+	e.mu.Unlock()
+	select {
+	case <-quiet:
+		return nil
+	case <-ctx.Done():
+		return fmt.Errorf("wait for an idle engine: %w", ctx.Err())
+	}
+}
+
+// Restart begins a new life: an empty cache, event sequences from 0, counters at 0, the same endpoints. Requests of
+// the old life end with an error.
+func (e *Engine) Restart() error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, s := range e.core.ids {
+		fail(s.req, ErrRestarted)
+	}
+	e.life++
+	e.core, e.born = NewCore(e.o.core(e.life)), time.Now()
+	e.metrics = newMetrics(e)
+	e.nudge()
+	closePublisher(e.wire)
+	e.wire = nil
+	wire, err := listen(e.o)
+	if err != nil {
+		return fmt.Errorf("restart engine: %w", err)
+	}
+	e.wire = wire
+	e.o.Log.Info("engine restarted", "name", e.o.Name, "life", e.life)
+	return nil
+}
+
+// submit queues all requests of one call, or none.
+func (e *Engine) submit(requests []*Request) error {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if e.core.Idle() {
+		e.arrival = time.Now()
+	}
+	for i, r := range requests {
+		if err := e.core.Submit(r); err != nil {
+			for _, r := range requests[:i] {
+				e.core.Abort(r.ID)
+			}
+			return err
+		}
+	}
+	select {
+	case <-e.quiet:
+		e.quiet = make(chan struct{})
+	default:
+	}
+	e.nudge()
+	return nil
+}
+
+// abort forgets requests whose client has gone.
+func (e *Engine) abort(requests []*Request) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	for _, r := range requests {
+		if s := e.core.ids[r.ID]; s != nil && s.req == r {
+			e.core.Abort(r.ID)
+			e.metrics.aborted.Inc()
+		}
+	}
+	e.nudge()
+}
+
+// nudge wakes the loop, or keeps it from falling asleep.
+func (e *Engine) nudge() {
+	select {
+	case e.wake <- struct{}{}:
+	default:
+	}
+}
