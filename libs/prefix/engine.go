@@ -37,26 +37,115 @@ type EngineStats struct {
 }
 
 // Engine folds the events of one engine's life. Not safe for concurrent use.
-type Engine struct{}
+type Engine struct {
+	o     EngineOptions
+	piece int
+
+	blocks  []block
+	free    uint32 // list of free blocks, linked by next
+	live    int    // blocks in use
+	holding int    // of them, with copies
+	names   finder // blocks by engine hash
+	keys    finder // keyed blocks by key
+
+	groups []int32 // indexed groups seen
+	places []place // where blocks have had copies
+	more   map[copyOf]uint16
+	others map[foreign]uint32 // copies of blocks that are counted only
+	total  [tiers]int         // copies by tier
+
+	lists     []uint64 // index keys of blocks that are not plain
+	freeLists map[uint32][]uint32
+	listed    map[uint64][2]int32 // how many such blocks show a key, in the gpu and the any set
+
+	waiting waiting
+
+	shownGPU, shownAny int
+	digest             uint64
+	stats              EngineStats
+	overfull, kindless bool
+	refused            string
+
+	rootLoRA, rootSalt string // of rootState
+	rootState          uint64
+	rootKnown          bool
+	sized              int // block size last found good
+
+	// Scratch.
+	sinking []uint32
+	shifts  []shift
+	spare   entry
+	states  []uint64
+	keyList []uint64
+	own     [1]uint64
+	extras  extras
+}
 
 // NewEngine returns an Engine that holds nothing.
-func NewEngine(o EngineOptions) *Engine { return &Engine{} }
+func NewEngine(o EngineOptions) *Engine {
+	e := &Engine{o: o, piece: blockkey.PieceSize(o.BlockSize)}
+	e.Reset()
+	return e
+}
+
+// Reset begins a new life: nothing is held and nothing has been counted.
+func (e *Engine) Reset() {
+	*e = Engine{
+		o: e.o, piece: e.piece,
+		blocks:    append(e.blocks[:0], block{flags: keyed | visGPU | visAny}, block{}),
+		keys:      finder{byKey: true},
+		places:    []place{{tier: GPU}, {tier: CPU}},
+		more:      map[copyOf]uint16{},
+		others:    map[foreign]uint32{},
+		freeLists: map[uint32][]uint32{},
+		listed:    map[uint64][2]int32{},
+		waiting:   newWaiting(e.capacity()),
+	}
+}
+
+func (e *Engine) capacity() int {
+	if e.o.Blocks > 0 {
+		return e.o.Blocks
+	}
+	return 1 << 16
+}
+
+// room reports whether n more blocks may be kept: 32 times the capacity, since other tiers are larger than gpu memory
+// and some announce no removals.
+func (e *Engine) room(n int) bool { return e.live+len(e.others)+n <= 32*max(e.capacity(), 1<<12) }
 
 // Fold folds one event and appends what changed to runs, which may let the last one grow. Runs own their slices.
-func (e *Engine) Fold(ev *kvevent.Event, runs []Run) []Run { return runs }
-
-// Restore folds a logged run: an Engine that is given all runs of another, or a snapshot and all later ones, holds
-// what that one holds, but for the tokens of waiting blocks.
-func (e *Engine) Restore(r *Run) {}
-
-// Snapshot yields the full state as runs, parents first, copies repeated, until yield returns false.
-func (e *Engine) Snapshot(yield func(Run) bool) {}
-
-// Reset begins a new life: nothing is held.
-func (e *Engine) Reset() {}
-
-// Copies yields every counted copy with its count, in no order, until yield returns false.
-func (e *Engine) Copies(yield func(tier Tier, group int, hash uint64, copies int) bool) {}
+func (e *Engine) Fold(ev *kvevent.Event, runs []Run) []Run {
+	o := output{runs: runs}
+	switch ev.Kind {
+	case kvevent.Stored:
+		e.store(ev, &o)
+	case kvevent.Removed:
+		e.remove(ev, &o)
+	case kvevent.Cleared:
+		e.clear(&o)
+	default:
+		e.stats.Malformed++
+	}
+	return o.runs
+}
 
 // Stats returns the counts. It costs no more than copying them.
-func (e *Engine) Stats() EngineStats { return EngineStats{} }
+func (e *Engine) Stats() EngineStats {
+	s := e.stats
+	s.Blocks, s.Waiting, s.Digest = e.holding, len(e.waiting.by), e.digest
+	s.VisibleGPU, s.VisibleAny = e.shownGPU, e.shownAny
+	for _, n := range e.total {
+		s.Copies += n
+	}
+	s.Refused = e.refused
+	switch {
+	case e.overfull:
+		s.Partial = "more copies announced than the engine has blocks"
+	case s.Overflow != 0:
+		s.Partial = "more blocks announced than can be kept"
+	case e.kindless:
+		s.Partial = "several cache groups without a kind"
+	}
+	return s
+}
