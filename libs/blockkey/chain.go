@@ -3,11 +3,15 @@ package blockkey
 import (
 	"cmp"
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"slices"
 
 	"github.com/zeebo/xxh3"
 )
+
+// ErrBlockSize is wrapped by every error of CheckSizes.
+var ErrBlockSize = errors.New("block sizes cannot be joined")
 
 // MaxPiece is the most tokens that one step of a chain hashes.
 const MaxPiece = 16
@@ -21,14 +25,14 @@ func PieceSize(blockSize int) int { return min(MaxPiece, blockSize) }
 // one must divide the other, and both must be multiples of the piece. The error names both.
 func CheckSizes(canonical, engine int) error {
 	if canonical <= 0 || engine <= 0 {
-		return fmt.Errorf("join block size %d to canonical size %d: sizes must be positive", engine, canonical)
+		return fmt.Errorf("%w: %d to canonical %d: sizes must be positive", ErrBlockSize, engine, canonical)
 	}
 	piece := PieceSize(canonical)
 	if canonical%piece != 0 || engine%piece != 0 {
-		return fmt.Errorf("join block size %d to canonical size %d: not a multiple of %d", engine, canonical, piece)
+		return fmt.Errorf("%w: %d to canonical %d: not a multiple of %d", ErrBlockSize, engine, canonical, piece)
 	}
 	if canonical%engine != 0 && engine%canonical != 0 {
-		return fmt.Errorf("join block size %d to canonical size %d: neither divides the other", engine, canonical)
+		return fmt.Errorf("%w: %d to canonical %d: neither divides the other", ErrBlockSize, engine, canonical)
 	}
 	return nil
 }

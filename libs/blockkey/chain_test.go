@@ -2,9 +2,11 @@ package blockkey
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 )
 
@@ -160,8 +162,15 @@ func TestCheckSizes(t *testing.T) {
 		{16, 16, true}, {16, 64, true}, {64, 16, true}, {8, 8, true}, {8, 16, true}, {1, 1, true}, {1, 7, true}, {544, 32, true}, {48, 16, true},
 		{16, 8, false}, {16, 24, false}, {24, 24, false}, {32, 48, false}, {0, 16, false}, {16, 0, false}, {-16, 16, false}, {16, -16, false},
 	} {
-		if err := CheckSizes(c.canonical, c.engine); (err == nil) != c.ok {
+		err := CheckSizes(c.canonical, c.engine)
+		if (err == nil) != c.ok {
 			t.Errorf("canonical %d, engine %d: %v", c.canonical, c.engine, err)
+		}
+		if err == nil {
+			continue
+		}
+		if want := fmt.Sprintf("%d to canonical %d:", c.engine, c.canonical); !errors.Is(err, ErrBlockSize) || !strings.Contains(err.Error(), want) {
+			t.Errorf("error %q does not name both sizes", err)
 		}
 	}
 	if got := Keys(nil, Scope{BlockSize: 24}, someTokens(1, 100), nil); got != nil {
