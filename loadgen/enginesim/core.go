@@ -92,9 +92,9 @@ type Core struct {
 // Stats are what an engine counts. Counters only grow within one life.
 type Stats struct {
 	Running, Waiting int
-	Blocks, Free     int   // physical blocks, and those that no sequence uses (cached or not)
-	Cached           int   // blocks that may be hit, copies counted
-	Steps            int64 //
+	Blocks, Free     int // physical blocks, and those that no sequence uses (cached or not)
+	Cached           int // blocks that may be hit, copies counted
+	Steps            int64
 	Queries, Hits    int64 // prompt tokens at first admission, and those found in the cache
 	PromptTokens     int64 // of requests whose first token is out
 	GeneratedTokens  int64

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/warmpath/warmpath/libs/kvevent"
+	"github.com/warmpath/warmpath/libs/prefix"
 )
 
 // arrival is a request and when it comes.
@@ -91,6 +92,19 @@ func (f *fold) add(t testing.TB, events []kvevent.Event) {
 	}
 }
 
+// fromIndex folds events into the product's own reading of them, and returns the copies it counts.
+func fromIndex(e *prefix.Engine, events []kvevent.Event) map[uint64]int {
+	for i := range events {
+		e.Fold(&events[i], nil)
+	}
+	copies := map[uint64]int{}
+	e.Copies(func(_ prefix.Tier, _ int, hash uint64, n int) bool {
+		copies[hash] += n
+		return true
+	})
+	return copies
+}
+
 // mixed returns n requests that share prefixes of each other, in block-sized and odd lengths, with every kind of
 // extra key, in bursts.
 func mixed(seed uint64, n int) []arrival {
@@ -127,11 +141,15 @@ func TestEventsAreTheCache(t *testing.T) {
 	for seed := range uint64(8) {
 		c := NewCore(CoreOptions{Profile: slow, Blocks: 60 + 40*int(seed), MaxModelLen: 600, TokenBudget: 256, Seed: seed})
 		f := newFold()
+		index := prefix.NewEngine(prefix.EngineOptions{Pool: "p", BlockSize: 16, Blocks: c.Options().Blocks})
 		finished := 0
 		drive(t, c, mixed(seed, 300), func(_, _ time.Duration, r *StepResult) {
 			f.add(t, r.Events)
 			if cached := c.Cached(); !maps.Equal(cached, f.copies) {
 				t.Fatalf("cache holds %d hashes, events add up to %d", len(cached), len(f.copies))
+			}
+			if copies := fromIndex(index, r.Events); !maps.Equal(copies, f.copies) {
+				t.Fatalf("prefix.Engine holds %d hashes, the cache %d", len(copies), len(f.copies))
 			}
 			if s := c.Stats(); f.stored-f.removed != s.Cached {
 				t.Fatalf("%d stored, %d removed, %d mapped", f.stored, f.removed, s.Cached)

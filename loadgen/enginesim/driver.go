@@ -13,6 +13,7 @@ import (
 
 	"github.com/warmpath/warmpath/libs/blockkey"
 	"github.com/warmpath/warmpath/libs/kvevent"
+	"github.com/warmpath/warmpath/libs/kvwire"
 )
 
 // Errors that an Engine's clients meet.
@@ -36,7 +37,7 @@ type Options struct {
 	TimeScale   float64 // 10 = ten times as fast as a real engine; 0 = 1
 	// HTTP is the address to listen on; "" = a free port of 127.0.0.1.
 	HTTP string
-	// Events and Replay are ZeroMQ endpoints to bind, "tcp://127.0.0.1:*" for a free port. Without Events the engine
+	// Events and Replay are ZeroMQ endpoints to bind, "tcp://127.0.0.1:0" for a free port. Without Events the engine
 	// publishes none; without Replay nothing can be asked for again.
 	Events, Replay string
 	Topic          string           // of the event messages
@@ -78,6 +79,8 @@ func (o Options) core(life int) CoreOptions {
 type Engine struct {
 	o        Options
 	listener net.Listener
+	events   string // connectable endpoints
+	replay   string
 	server   *http.Server
 	stop     context.CancelFunc
 	done     sync.WaitGroup
@@ -85,13 +88,14 @@ type Engine struct {
 	calls    atomic.Uint64 // HTTP requests so far, for ids
 
 	mu      sync.Mutex
+	closed  bool
 	core    *Core
-	life    int           // counts restarts
-	born    time.Time     // start of this life
-	arrival time.Time     // of the request that ended the last idle time
-	quiet   chan struct{} // closed while the engine is idle and all its events are out
-	wire    publisher     // nil without events
-	metrics *metrics      // of this life
+	life    int               // counts restarts
+	born    time.Time         // start of this life
+	arrival time.Time         // of the request that ended the last idle time
+	quiet   chan struct{}     // closed while the engine is idle and all its events are out
+	wire    *kvwire.Publisher // nil without events
+	metrics *metrics          // of this life
 }
 
 // Start binds the engine's sockets and runs it until ctx ends or Close.
@@ -100,54 +104,63 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 	if o.Model == "" {
 		return nil, errors.New("start engine: no model name")
 	}
-	wire, err := listen(o)
+	wire, err := listen(o, o.Events, o.Replay)
 	if err != nil {
 		return nil, fmt.Errorf("start engine: %w", err)
 	}
 	listener, err := net.Listen("tcp", o.HTTP)
 	if err != nil {
-		closePublisher(wire)
+		closeWire(wire)
 		return nil, fmt.Errorf("start engine: %w", err)
 	}
-	if wire != nil {
-		o.Events, o.Replay = wire.Endpoints()
-	}
 	ctx, stop := context.WithCancel(ctx)
-	e := &Engine{
-		o: o, listener: listener, wire: wire, stop: stop,
-		wake: make(chan struct{}, 1), quiet: make(chan struct{}),
-		core: NewCore(o.core(0)), born: time.Now(),
+	e := newEngine(o)
+	e.listener, e.wire, e.stop = listener, wire, stop
+	if wire != nil {
+		e.events, e.replay = wire.Endpoints()
 	}
-	e.metrics = newMetrics(e)
 	e.server = &http.Server{Handler: e.routes(), BaseContext: func(net.Listener) context.Context { return ctx }}
 	e.done.Go(func() { e.run(ctx) })
 	e.done.Go(func() { _ = e.server.Serve(listener) })
 	e.done.Go(func() {
 		<-ctx.Done()
-		_ = e.server.Close()
+		e.closeSockets()
 	})
-	e.o.Log.Info("engine started", "name", o.Name, "model", o.Model, "url", e.URL(), "events", o.Events)
+	e.o.Log.Info("engine started", "name", o.Name, "model", o.Model, "url", e.URL(), "events", e.events)
 	return e, nil
 }
 
-// Close ends the engine, its requests and its sockets.
+// newEngine returns an engine without sockets that does not run yet.
+func newEngine(o Options) *Engine {
+	e := &Engine{
+		o: o, wake: make(chan struct{}, 1), quiet: make(chan struct{}), core: NewCore(o.core(0)), born: time.Now(),
+	}
+	e.metrics = newMetrics(e)
+	return e
+}
+
+// Close ends the engine, its requests and its sockets, as the end of Start's context does, and waits for it.
 func (e *Engine) Close() {
 	e.stop()
 	e.done.Wait()
+}
+
+func (e *Engine) closeSockets() {
+	_ = e.server.Close()
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	closePublisher(e.wire)
-	e.wire = nil
+	e.closed = true
+	closeWire(e.wire)
 }
 
 // URL is the base URL of the HTTP server.
 func (e *Engine) URL() string { return "http://" + e.listener.Addr().String() }
 
 // Events is the endpoint of the event publisher, as a subscriber connects to it; "" without events.
-func (e *Engine) Events() string { return e.o.Events }
+func (e *Engine) Events() string { return e.events }
 
 // Replay is the endpoint of the replay socket; "" without one.
-func (e *Engine) Replay() string { return e.o.Replay }
+func (e *Engine) Replay() string { return e.replay }
 
 // Cached returns the number of physical copies by engine hash. While a step is under way that is what the cache holds
 // at its end, when its events are published; after Quiesce it is exactly what the events of this life add up to.
@@ -171,6 +184,13 @@ func (e *Engine) Do(fn func(*Core)) {
 	fn(e.core)
 }
 
+// Publisher returns the publisher of this life, on which tests inject faults; nil without events.
+func (e *Engine) Publisher() *kvwire.Publisher {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	return e.wire
+}
+
 // Quiesce waits until the engine is idle and has published all events.
 func (e *Engine) Quiesce(ctx context.Context) error {
 	e.mu.Lock()
@@ -189,6 +209,9 @@ func (e *Engine) Quiesce(ctx context.Context) error {
 func (e *Engine) Restart() error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.closed {
+		return ErrClosed
+	}
 	for _, s := range e.core.ids {
 		fail(s.req, ErrRestarted)
 	}
@@ -196,9 +219,9 @@ func (e *Engine) Restart() error {
 	e.core, e.born = NewCore(e.o.core(e.life)), time.Now()
 	e.metrics = newMetrics(e)
 	e.nudge()
-	closePublisher(e.wire)
+	closeWire(e.wire)
 	e.wire = nil
-	wire, err := listen(e.o)
+	wire, err := listen(e.o, samePort(e.o.Events, e.events), samePort(e.o.Replay, e.replay))
 	if err != nil {
 		return fmt.Errorf("restart engine: %w", err)
 	}
@@ -211,6 +234,9 @@ func (e *Engine) Restart() error {
 func (e *Engine) submit(requests []*Request) error {
 	e.mu.Lock()
 	defer e.mu.Unlock()
+	if e.closed {
+		return ErrClosed
+	}
 	if e.core.Idle() {
 		e.arrival = time.Now()
 	}

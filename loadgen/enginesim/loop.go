@@ -26,10 +26,9 @@ func (c *clock) next(ready time.Time, d time.Duration) time.Time {
 // run steps the core until ctx ends.
 func (e *Engine) run(ctx context.Context) {
 	var (
-		step    StepResult
-		payload []byte
-		at      = clock{scale: e.o.TimeScale}
-		timer   = time.NewTimer(0)
+		step  StepResult
+		at    = clock{scale: e.o.TimeScale}
+		timer = time.NewTimer(0)
 	)
 	defer timer.Stop()
 	<-timer.C
@@ -58,7 +57,7 @@ func (e *Engine) run(ctx context.Context) {
 		} else if ctx.Err() != nil {
 			return
 		}
-		payload = e.finish(&step, life, payload[:0])
+		e.finish(&step, life)
 	}
 }
 
@@ -73,19 +72,18 @@ func (e *Engine) settle() {
 }
 
 // finish is the end of a step: events go out, and tokens to their clients. What belongs to an earlier life is dropped.
-func (e *Engine) finish(step *StepResult, life int, payload []byte) []byte {
+func (e *Engine) finish(step *StepResult, life int) {
 	now := time.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if life != e.life {
-		return payload
+		return
 	}
 	if len(step.Events) > 0 && e.wire != nil {
 		batch := kvevent.Batch{
 			TS: float64(now.UnixNano()) / 1e9, Rank: e.o.Rank, HasRank: true, Events: step.Events,
 		}
-		payload = kvevent.Append(payload, &batch, e.o.Encoding)
-		e.wire.Publish(payload)
+		e.wire.Publish(kvevent.Append(nil, &batch, e.o.Encoding))
 	}
 	e.metrics.observe(e.core.Stats())
 	for _, o := range step.Outputs {
@@ -94,5 +92,4 @@ func (e *Engine) finish(step *StepResult, life int, payload []byte) []byte {
 			c.call.push(emitted{choice: c.index, token: o.Token, index: o.Index, hit: o.Hit, last: o.Finished})
 		}
 	}
-	return payload
 }
