@@ -32,7 +32,8 @@ const (
 //
 //	copies added     Copy Added: Hashes, and Keys where the blocks have keys; each block is the parent of the next.
 //	                 Without Keys the blocks are only counted: with Split for ever, with HasParent until the parent is
-//	                 announced, else until their tokens are.
+//	                 announced, else until their tokens are. Without Hashes: the group is one of those that must
+//	                 hold a block.
 //	copies removed   Copy Removed: Keys; Hashes too where a key alone does not name the block, alone where it has none.
 //	blocks named     Copy Unchanged, Hashes and Keys: blocks that wait, or of which no copy is left, have these keys.
 //	sets changed     Copy Unchanged, Keys only: index keys to show or hide.

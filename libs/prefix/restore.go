@@ -19,6 +19,8 @@ func (e *Engine) Restore(r *Run) {
 		for _, key := range r.Keys {
 			ok = e.takeKey(key, p, &o) && ok
 		}
+	case r.Copy == Added && len(r.Hashes) == 0:
+		e.see(p.group, &o)
 	case len(r.Hashes) == 0: // the sets follow from the copies
 	case len(r.Keys) == 0:
 		ok = r.Copy == Added && e.restoreUnkeyed(r, p, &o)

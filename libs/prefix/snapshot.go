@@ -4,6 +4,9 @@ package prefix
 // of an Engine that holds nothing, or to Index.Replace, they rebuild it; but waiting blocks come without tokens.
 func (e *Engine) Snapshot(yield func(Run) bool) {
 	w := snapshot{e: e, yield: yield, gpu: map[uint64]bool{}, any: map[uint64]bool{}}
+	for _, g := range e.groups {
+		w.o.runs = append(w.o.runs, Run{Copy: Added, Group: int(g)})
+	}
 	for _, top := range []uint32{root, orphans} {
 		if !e.preorder(top, w.first) {
 			return

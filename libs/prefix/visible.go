@@ -80,6 +80,12 @@ func (e *Engine) lose(at uint32) bool {
 // keys change alike, else beside it.
 func (e *Engine) write(at uint32, c Change, vis flags, t *entry, o *output) {
 	b := &e.blocks[at]
+	if b.flags&keyed == 0 {
+		if t != nil {
+			o.emit(t)
+		}
+		return
+	}
 	g, a := vis&visGPU != 0, vis&visAny != 0
 	if c == Added {
 		b.flags |= vis
