@@ -21,6 +21,7 @@ type flow struct {
 	name   string
 	step   uint64 // that comes next
 	seq    uint64 // that comes next
+	topic  string // of all its frames; known with the first
 	blocks int    // block size, fixed within a stream
 	full   bool   // reused blocks were announced again, so copies are counted too high
 
@@ -87,6 +88,10 @@ func (f *flow) frames(l *line) (*kvevent.Batch, error) {
 	if err != nil {
 		return nil, err
 	}
+	if f.seq > 0 && l.Frames[0] != f.topic {
+		return nil, fmt.Errorf("topic: the frame has %.80s, earlier ones %.80s", l.Frames[0], f.topic)
+	}
+	f.topic = l.Frames[0]
 	want := f.seq
 	f.seq, _ = strconv.ParseUint(l.Seq.String(), 10, 64)
 	f.seq++

@@ -44,7 +44,7 @@ func checkZMTP(exchange []transfer) error {
 	switch engine.socket + " to " + client.socket {
 	case "PUB to SUB":
 		return checkPublished(client, engine)
-	case "ROUTER to DEALER":
+	case "ROUTER to DEALER", "ROUTER to REQ":
 		return checkRouted(engine)
 	}
 	return fmt.Errorf("socket types: a %s on a %s", client.socket, engine.socket)
