@@ -301,7 +301,7 @@ func TestVerifyNoticesAnyLeaf(t *testing.T) {
 	changed := 0
 	for _, file := range goldenFiles(t, "*.jsonl") {
 		base := filepath.Base(file)
-		for range 6 {
+		for range 4 {
 			lines := readLines(t, base)
 			n := rnd.IntN(len(lines))
 			var leaves [][]any

@@ -68,11 +68,7 @@ func (u *unpacker) value(depth int) (any, error) {
 		}
 		return n, err
 	case msgpcode.IsString(code):
-		raw, err := u.content()
-		if err == nil && !utf8.Valid(raw) {
-			return nil, fmt.Errorf("%w: a string that is no UTF-8", errPayload)
-		}
-		return string(raw), err
+		return u.text()
 	case msgpcode.IsBin(code):
 		return u.content()
 	case msgpcode.IsFixedArray(code) || code == msgpcode.Array16 || code == msgpcode.Array32:
@@ -93,6 +89,14 @@ func (u *unpacker) content() ([]byte, error) {
 		return nil, fmt.Errorf("%w: %w", errPayload, err)
 	}
 	return raw, nil
+}
+
+func (u *unpacker) text() (string, error) {
+	raw, err := u.content()
+	if err == nil && !utf8.Valid(raw) {
+		return "", fmt.Errorf("%w: a string that is no UTF-8", errPayload)
+	}
+	return string(raw), err
 }
 
 func (u *unpacker) array(depth int) (any, error) {
@@ -122,14 +126,14 @@ func (u *unpacker) pairs(depth int) (any, error) {
 		if err != nil || !msgpcode.IsString(code) { // vLLM has no others
 			return nil, fmt.Errorf("%w: a key that is no string", errPayload)
 		}
-		key, err := u.content()
+		key, err := u.text()
 		if err != nil {
 			return nil, err
 		}
-		if _, twice := out[string(key)]; twice {
+		if _, twice := out[key]; twice {
 			return nil, fmt.Errorf("%w: a key that is there twice", errPayload)
 		}
-		if out[string(key)], err = u.value(depth + 1); err != nil {
+		if out[key], err = u.value(depth + 1); err != nil {
 			return nil, err
 		}
 	}

@@ -155,6 +155,7 @@ func TestPlainThroughJSON(t *testing.T) {
 func FuzzUnpack(f *testing.F) {
 	f.Add([]byte("\x92\xcb\x00\x00\x00\x00\x00\x00\x00\x00\x91\x91\xb0AllBlocksCleared"))
 	f.Add([]byte("\xdd\xff\xff\xff\xff"))
+	f.Add([]byte("\x81\xa2\xff0\x00"))
 	f.Fuzz(func(t *testing.T, payload []byte) {
 		plain, err := unpack(payload)
 		if err != nil {
