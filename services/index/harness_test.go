@@ -33,16 +33,16 @@ var quiet = slog.New(slog.DiscardHandler)
 
 // world is a NATS server and a connection to it.
 type world struct {
-	*testing.T
+	testing.TB
 	server *embedded.Server
 	dir    string
 	port   int
 	conn   *bus.Conn
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t testing.TB) *world {
 	t.Helper()
-	w := &world{T: t, dir: t.TempDir()}
+	w := &world{TB: t, dir: t.TempDir()}
 	w.startNATS()
 	u, err := url.Parse(w.server.URL())
 	if err != nil {
@@ -65,7 +65,7 @@ func newWorld(t *testing.T) *world {
 func (w *world) startNATS() {
 	w.Helper()
 	var err error
-	if w.server, err = embedded.Start(embedded.Options{Dir: w.dir, Port: w.port, MaxStore: 256 << 20}); err != nil {
+	if w.server, err = embedded.Start(embedded.Options{Dir: w.dir, Port: w.port, MaxStore: 2 << 30}); err != nil {
 		w.Fatal(err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -76,9 +77,13 @@ func run(ctx context.Context, cfg Config, owned uint64) error {
 	w := newWriter(conn, s, watcher, m, cfg.Log)
 	r := reader{conn: conn, owned: owned, log: cfg.Log, out: w.in}
 	address := advertised(cfg.Listener.Addr(), conn)
+	first := make(chan struct{})
+	isReady := sync.OnceFunc(func() { close(first) })
 	w.ready = func(why string) {
 		cfg.Health.Set(service, why)
-		s.ready.Store(why == "")
+		if s.ready.Store(why == ""); why == "" {
+			isReady()
+		}
 	}
 	w.ready("reading the stream")
 
@@ -87,6 +92,12 @@ func run(ctx context.Context, cfg Config, owned uint64) error {
 	g.Go(func() error { return w.run(ctx) })
 	g.Go(func() error { return serve(ctx, cfg.Listener, &server{store: s, metrics: m}) })
 	g.Go(func() error {
+		select { // so that a quick start is announced as ready at once
+		case <-first:
+		case <-time.After(fleet.Period):
+		case <-ctx.Done():
+			return nil
+		}
 		return fleet.Announce(ctx, conn, func() fleet.Member {
 			return fleet.Member{Service: service, Instance: cfg.Instance, Address: address,
 				Buckets: s.covered.Load(), Applied: s.applied.Load(), Ready: s.ready.Load()}
