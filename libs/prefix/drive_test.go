@@ -5,6 +5,7 @@ import (
 	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync/atomic"
 	"testing"
 
 	"github.com/warmpath/warmpath/libs/kvevent"
@@ -234,31 +235,47 @@ func (d *drive) fold(m *modelEngine, ev kvevent.Event, model func()) {
 	runs := m.a.Fold(&ev, nil)
 	for i := range runs {
 		m.b.Restore(&runs[i])
-		if err := m.follow(&runs[i]); err != nil {
-			d.fail("%s: %w", m.id, err)
-		}
 	}
-	if d.broken != nil {
-		runs = d.broken(runs)
-	}
-	for i := range runs {
-		d.apply(m, &runs[i])
-	}
+	d.sameRuns(m, runs)
 	d.sameEngine(m)
 }
 
-// apply applies a run, at times in two parts, as a log that cuts messages would.
-func (d *drive) apply(m *modelEngine, r *Run) {
-	if n := len(r.Keys); n > 1 && !r.Split && !r.Clear && d.pick(4) == 0 {
-		cut := 1 + d.pick(n-1)
-		head, tail := *r, *r
-		head.Keys, tail.Keys = r.Keys[:cut], r.Keys[cut:]
-		d.x.Apply(m.id, &head)
-		d.query(1)
-		d.x.Apply(m.id, &tail)
-		return
+// sameRuns follows the runs in the model's sets and in the index, at times cut in two as a log that cuts messages
+// would, and compares answers in between.
+func (d *drive) sameRuns(m *modelEngine, runs []Run) {
+	applied := runs
+	if d.broken != nil {
+		applied = d.broken(runs)
 	}
-	d.x.Apply(m.id, r)
+	for i := range runs {
+		for _, part := range d.cut(&runs[i]) {
+			if err := m.follow(&part); err != nil {
+				d.fail("%s: %w", m.id, err)
+			}
+			if d.broken == nil {
+				d.x.Apply(m.id, &part)
+				if d.pick(8) == 0 {
+					d.settle(1, nil)
+				}
+			}
+		}
+	}
+	if d.broken != nil {
+		for i := range applied {
+			d.x.Apply(m.id, &applied[i])
+		}
+	}
+}
+
+func (d *drive) cut(r *Run) []Run {
+	n := len(r.Keys)
+	if n < 2 || r.Split || r.Clear || d.pick(4) != 0 {
+		return []Run{*r}
+	}
+	at := 1 + d.pick(n-1)
+	head, tail := *r, *r
+	head.Keys, tail.Keys = r.Keys[:at], r.Keys[at:]
+	return []Run{head, tail}
 }
 
 // sameEngine compares both engines with the model.
@@ -277,31 +294,6 @@ func (d *drive) sameEngine(m *modelEngine) {
 	}
 	if a, b := m.a.Stats(), m.b.Stats(); a.Digest != b.Digest || a.Blocks != b.Blocks || a.Copies != b.Copies || m.a.live != m.b.live {
 		d.fail("%s: folded %+v, restored %+v", m.id, a, b)
-	}
-}
-
-// query compares n answers of Match with the model.
-func (d *drive) query(n int) {
-	var dst []Depth
-	for range n {
-		at := d.pick(len(d.w.nodes))
-		keys := d.w.keys(at)
-		dst = d.x.Match(keys, dst[:0])
-		d.queries++
-		i := 0
-		for _, m := range d.engines {
-			if m.gone {
-				continue
-			}
-			want := Depth{m.id, prefixOf(keys, m.gpu), prefixOf(keys, m.any)}
-			if i >= len(dst) || dst[i].Engine == m.id && dst[i].GPU > dst[i].Any {
-				d.fail("match %v", dst)
-				return
-			}
-			// Between the parts of a run the model is ahead; settle compares exactly.
-			_ = want
-			i++
-		}
 	}
 }
 
@@ -430,33 +422,110 @@ func driven() map[string]driveOptions {
 	}
 }
 
+// run takes so many steps, or stops at the first difference.
+func (d *drive) run(steps int) error {
+	for i := 0; i < steps && d.failed == nil; i++ {
+		d.step()
+		var fresh *modelEngine
+		if i%8 == 0 {
+			fresh = d.engines[d.pick(len(d.engines))]
+		}
+		d.settle(4, fresh)
+		if i%100 == 0 {
+			d.rows()
+		}
+	}
+	d.rows()
+	return d.failed
+}
+
 // Engine and Index together answer as plain maps of sets do, after and between all operations.
 func TestModel(t *testing.T) {
-	for name, o := range driven() {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			for seed := range uint64(4) {
-				d := newDrive(t, picker(seed+1), o)
-				for i := 0; i < 900 && d.failed == nil; i++ {
-					d.step()
-					var fresh *modelEngine
-					if i%8 == 0 {
-						fresh = d.engines[d.pick(len(d.engines))]
+	var total atomic.Int64
+	t.Run("drives", func(t *testing.T) {
+		for name, o := range driven() {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				for seed := range uint64(4) {
+					d := newDrive(t, picker(seed+1), o)
+					if err := d.run(900); err != nil {
+						t.Fatalf("seed %d: %v", seed, err)
 					}
-					d.settle(4, fresh)
-					if i%100 == 0 {
-						d.rows()
+					for !d.x.Sweep(1 << 20) {
 					}
+					d.rows()
+					if d.failed != nil {
+						t.Fatalf("seed %d, swept: %v", seed, d.failed)
+					}
+					if wide := d.x.sets != nil; wide != (name == "many engines") {
+						t.Errorf("seed %d: shared sets: %t", seed, wide)
+					}
+					total.Add(int64(d.queries))
 				}
-				d.rows()
-				if d.failed != nil {
-					t.Fatalf("seed %d: %v", seed, d.failed)
-				}
-				for !d.x.Sweep(1 << 20) {
-				}
-				d.rows()
-				t.Logf("seed %d: %d queries, 0 mismatches, %d rows", seed, d.queries, d.x.Rows())
-			}
-		})
+			})
+		}
+	})
+	if n := total.Load(); n < 100_000 && !testing.Short() && !t.Failed() {
+		t.Errorf("%d queries compared, want 100,000", n)
 	}
+	t.Logf("%d queries, 0 mismatches", total.Load())
+}
+
+// Faults between Engine and Index do not go unseen.
+func TestModelFindsFaults(t *testing.T) {
+	type fault func(r *Run) bool // changes the run, or returns false to lose it
+	for name, f := range map[string]fault{
+		"a hide is lost":         func(r *Run) bool { return r.GPU != Removed },
+		"a show is lost":         func(r *Run) bool { return r.Any != Added || len(r.Keys)%5 != 1 },
+		"a clear is lost":        func(r *Run) bool { return !r.Clear },
+		"the last key is lost":   func(r *Run) bool { r.Keys = r.Keys[:len(r.Keys)-len(r.Keys)/3]; return true },
+		"tiers are mixed up":     func(r *Run) bool { r.GPU, r.Any = r.Any, r.GPU; return true },
+		"any follows gpu always": func(r *Run) bool { r.Any = r.GPU; return true },
+	} {
+		d := newDrive(t, picker(3), driven()["tiers"])
+		d.broken = func(runs []Run) (kept []Run) {
+			for _, r := range runs {
+				if f(&r) {
+					kept = append(kept, r)
+				}
+			}
+			return kept
+		}
+		if d.run(2000) == nil {
+			t.Errorf("%s: not seen", name)
+		}
+	}
+}
+
+// A tape makes choices from the bytes of a fuzz input.
+func tape(data []byte) func(n int) int {
+	return func(n int) int {
+		if len(data) < 2 {
+			return 0
+		}
+		v := int(data[0])<<8 | int(data[1])
+		data = data[2:]
+		return v % n
+	}
+}
+
+func FuzzModel(f *testing.F) {
+	names := slices.Sorted(maps.Keys(driven()))
+	for i := range names {
+		data := make([]byte, 6000)
+		r := rand.New(rand.NewPCG(uint64(i), 1))
+		for j := range data {
+			data[j] = byte(r.Uint32())
+		}
+		f.Add(uint8(i), data)
+	}
+	f.Fuzz(func(t *testing.T, which uint8, data []byte) {
+		o := driven()[names[int(which)%len(names)]]
+		o.nodes, o.engines = min(o.nodes, 60), min(o.engines, 4)
+		d := newDrive(t, picker(uint64(len(data))), o)
+		d.pick = tape(data)
+		if err := d.run(min(len(data)/12, 300)); err != nil {
+			t.Fatal(err)
+		}
+	})
 }
