@@ -200,7 +200,7 @@ func (d *Decoder) mapEvent(b *Batch) error {
 		return ErrTruncated
 	}
 	first := d.in.off
-	kind, err := d.mapKind(n)
+	kind, before, err := d.mapKind(n)
 	if err != nil {
 		return err
 	}
@@ -208,7 +208,11 @@ func (d *Decoder) mapEvent(b *Batch) error {
 		d.in.off = start
 		return d.ignore(b)
 	}
-	d.in.off = first
+	if before == 0 {
+		n-- // the type is read, and nothing else
+	} else {
+		d.in.off = first
+	}
 	ev, seen := b.add(kind), uint32(0)
 	for range n {
 		key, err := d.key()
@@ -230,21 +234,23 @@ func (d *Decoder) mapEvent(b *Batch) error {
 	return ev.check(seen)
 }
 
-// mapKind finds the tag among the n pairs of a map: the first in all that vLLM sends, but the order means nothing.
-func (d *Decoder) mapKind(n int) (Kind, error) {
-	for range n {
+// mapKind finds the tag among the n pairs of a map and says how many pairs stand before it: none in all that vLLM
+// sends, but the order means nothing.
+func (d *Decoder) mapKind(n int) (kind Kind, before int, err error) {
+	for i := range n {
 		key, err := d.key()
 		if err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 		if string(key) == "type" {
-			return d.tag()
+			kind, err := d.tag()
+			return kind, i, err
 		}
 		if err := d.in.skip(); err != nil {
-			return 0, err
+			return 0, 0, err
 		}
 	}
-	return 0, fmt.Errorf("%w: event without a type", ErrShape)
+	return 0, 0, fmt.Errorf("%w: event without a type", ErrShape)
 }
 
 // key reads the key of a pair; one that is no string is passed over and is no known field.

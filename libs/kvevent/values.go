@@ -11,7 +11,12 @@ import (
 
 // array reads the head of an array whose elements must lie in the rest of the payload, one byte each at least.
 func (d *Decoder) array(want string) (int, error) {
-	if !isArray(d.in.peek()) {
+	code := d.in.peek()
+	if msgpcode.IsFixedArray(code) {
+		d.in.off++
+		return int(code & msgpcode.FixedArrayMask), nil
+	}
+	if !isArray(code) {
 		return 0, d.in.unexpected(want)
 	}
 	n, err := d.mp.DecodeArrayLen()
