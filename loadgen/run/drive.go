@@ -90,7 +90,7 @@ func Drive(ctx context.Context, o Options, t workload.Trace) (*Result, error) {
 		defer own.CloseIdleConnections()
 		o.Client = &http.Client{Transport: own}
 	}
-	d := &driver{o: o, all: len(t.Requests), start: time.Now(), slots: make(chan struct{}, o.Concurrency)}
+	d := &driver{o: o, all: len(t.Requests), start: time.Now().Add(lead), slots: make(chan struct{}, o.Concurrency)}
 	err := d.dispatch(ctx, t)
 	d.flying.Wait()
 	slices.SortFunc(d.outcomes, func(a, b Outcome) int { return cmp.Compare(a.Request, b.Request) })
@@ -113,15 +113,41 @@ func (d *driver) now() time.Duration {
 	return time.Duration(float64(time.Since(d.start)) * d.o.TimeScale)
 }
 
-// dispatch sends each request when it is due. Its body is made before, so that making it delays nothing.
-func (d *driver) dispatch(ctx context.Context, t workload.Trace) error {
+// ready is a request whose body is made.
+type ready struct {
+	out  Outcome
+	body []byte
+}
+
+// lead is the wall time between the call of Drive and the start of the trace: enough to make the first bodies.
+const lead = 100 * time.Millisecond
+
+// ahead is how many bodies are made before they are due, so that making them delays no burst: the conversation trace
+// has up to 28 requests at one instant.
+const ahead = 64
+
+func (d *driver) prepare(ctx context.Context, t workload.Trace, to chan<- ready) {
+	defer close(to)
 	var tokens []uint32
-	timer := time.NewTimer(0)
-	defer timer.Stop()
 	for i, r := range t.Requests {
 		tokens = d.o.Tokens.Append(tokens[:0], r)
-		body := appendBody(nil, d.o.Model, tokens, r.Output)
-		due := d.start.Add(time.Duration(float64(r.At) / d.o.TimeScale))
+		next := ready{Outcome{Request: i, Intended: r.At, Prompt: r.Input, Cached: -1}, appendBody(nil, d.o.Model, tokens, r.Output)}
+		select {
+		case to <- next:
+		case <-ctx.Done():
+			return
+		}
+	}
+}
+
+// dispatch sends each request when it is due.
+func (d *driver) dispatch(ctx context.Context, t workload.Trace) error {
+	requests := make(chan ready, ahead)
+	go d.prepare(ctx, t, requests)
+	timer := time.NewTimer(0)
+	defer timer.Stop()
+	for next := range requests {
+		due := d.start.Add(time.Duration(float64(next.out.Intended) / d.o.TimeScale))
 		timer.Reset(time.Until(due))
 		select {
 		case <-timer.C:
@@ -134,7 +160,7 @@ func (d *driver) dispatch(ctx context.Context, t workload.Trace) error {
 			return ctx.Err()
 		}
 		d.flying.Add(1)
-		go d.fly(ctx, Outcome{Request: i, Intended: r.At, Prompt: r.Input, Cached: -1}, body)
+		go d.fly(ctx, next.out, next.body)
 	}
 	d.flying.Wait()
 	return ctx.Err()
