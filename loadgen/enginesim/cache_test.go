@@ -164,7 +164,7 @@ func ideal(all []traced) (tokens, hits int64) {
 // Invariant 8: an unlimited cache reaches the ideal of the trace, to the token.
 func TestTraceIdeal(t *testing.T) {
 	all, genuine := conversation(t)
-	if testing.Short() {
+	if testing.Short() || raceDetector {
 		all, genuine = standIn(), false
 	}
 	tokens, hits := ideal(all)

@@ -2,6 +2,7 @@ package enginesim
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
@@ -95,6 +96,8 @@ func (f *flow) run(t *testing.T, st flowStep) []kvevent.Event {
 	if strings.Contains(st.Action, "evicts chunk 48") {
 		c.o.TokenBudget = 48
 	}
+	var hit int
+	checkHit := !s.seen && strings.Contains(st.Action, "(prefix hit ")
 	others := c.running
 	c.running = nil
 	for _, o := range others {
@@ -104,6 +107,12 @@ func (f *flow) run(t *testing.T, st flowStep) []kvevent.Event {
 	}
 	fresh := len(c.running) == 0
 	c.schedule()
+	if checkHit {
+		fmt.Sscanf(st.Action[strings.Index(st.Action, "(prefix hit "):], "(prefix hit %d", &hit)
+		if s.hit != hit {
+			t.Fatalf("%s: hit %d", st.Action, s.hit)
+		}
+	}
 	c.update(&StepResult{})
 	if fresh {
 		others = append(others, c.running...)
@@ -112,20 +121,23 @@ func (f *flow) run(t *testing.T, st flowStep) []kvevent.Event {
 	return c.events
 }
 
+// The core does what genuine block pools did, step by step: the same cache and usage after every step, and events of
+// the same bytes: chains, removals, duplicates, clears, adapters, salts, multimodal items.
 func TestEventsOfGenuineStreams(t *testing.T) {
 	for _, tc := range []struct {
-		file string
-		hash Hasher
+		file     string
+		hash     Hasher
+		encoding kvevent.Encoding
 	}{
-		{"flow_main-2026-08-17_sha256_cbor_seed0_int.jsonl", VLLMHash{blockkey.SHA256CBOR, "0"}},
-		{"flow_main-2026-08-17_xxhash_cbor_seed0_int.jsonl", VLLMHash{blockkey.XXHashCBOR, "0"}},
-		{"flow_v0.23.0_sha256_cbor_seed0_int.jsonl", VLLMHash{blockkey.SHA256CBOR, "0"}},
+		{"flow_main-2026-08-17_sha256_cbor_seed0_int.jsonl", VLLMHash{blockkey.SHA256CBOR, "0"}, kvevent.MapForm},
+		{"flow_main-2026-08-17_xxhash_cbor_seed0_int.jsonl", VLLMHash{blockkey.XXHashCBOR, "0"}, kvevent.MapForm},
+		{"flow_v0.23.0_sha256_cbor_seed0_int.jsonl", VLLMHash{blockkey.SHA256CBOR, "0"}, kvevent.ArrayForm},
 	} {
-		t.Run(tc.file, func(t *testing.T) { testFlow(t, tc.file, tc.hash) })
+		t.Run(tc.file, func(t *testing.T) { testFlow(t, tc.file, tc.hash, tc.encoding) })
 	}
 }
 
-func testFlow(t *testing.T, file string, hash Hasher) {
+func testFlow(t *testing.T, file string, hash Hasher, encoding kvevent.Encoding) {
 	// The recorder's pools keep one block as the null block, so they hold one less.
 	blocks := map[string]int{"full_attention_13_blocks": 12, "extra_keys": 63, "block64_dp3_topic": 19}
 	steps := readLines[flowStep](t, file)
@@ -156,7 +168,7 @@ func testFlow(t *testing.T, file string, hash Hasher) {
 		}
 		got := f.run(t, st)
 		where := fmt.Sprintf("line %d, %s: %s", i+1, st.Stream, st.Action)
-		compareEvents(t, where, got, st.Frames)
+		compareEvents(t, where, got, st.Frames, encoding)
 		want := map[uint64]int{}
 		for key, n := range st.Cached {
 			full, err := hex.DecodeString(key[:strings.IndexByte(key, ':')])
@@ -178,8 +190,8 @@ func testFlow(t *testing.T, file string, hash Hasher) {
 	}
 }
 
-// compareEvents compares events with the payload of genuine frames, every field.
-func compareEvents(t *testing.T, where string, got []kvevent.Event, frames []string) {
+// compareEvents compares events with the payload of genuine frames: every field, then every byte.
+func compareEvents(t *testing.T, where string, got []kvevent.Event, frames []string, encoding kvevent.Encoding) {
 	t.Helper()
 	if frames == nil {
 		if len(got) != 0 {
@@ -202,5 +214,9 @@ func compareEvents(t *testing.T, where string, got []kvevent.Event, frames []str
 		if a, b := fmt.Sprintf("%+v", got[i]), fmt.Sprintf("%+v", want.Events[i]); a != b {
 			t.Fatalf("%s: event %d\n got %s\nwant %s", where, i, a, b)
 		}
+	}
+	want.Events = got
+	if ours := kvevent.Append(nil, &want, encoding); !bytes.Equal(ours, payload) {
+		t.Fatalf("%s: encoded\n %x\nwant %x", where, ours, payload)
 	}
 }
