@@ -1,0 +1,126 @@
+package router
+
+import (
+	"context"
+	"encoding/binary"
+	"encoding/json"
+	"time"
+
+	"github.com/warmpath/warmpath/libs/bus"
+)
+
+const (
+	recordVersion = 1
+	maxRecordKeys = 2048
+)
+
+// Outcomes of a request that an engine was chosen for.
+const (
+	outcomeOK        = "ok"
+	outcomeCancelled = "cancelled"   // the client left
+	outcomeRefused   = "refused"     // the engine answered with a status of 400 or more
+	outcomeLost      = "lost"        // the engine failed after the first byte
+	outcomeNoAnswer  = "unreachable" // no engine answered
+)
+
+// record is the request record in the stream: the decision line and what came of it. It has no prompt and no tokens.
+type record struct {
+	Version int    `json:"v"`
+	Router  string `json:"router"`
+	Pool    string `json:"pool"`
+	LoRA    string `json:"lora,omitempty"`
+	API     string `json:"api"`
+	Arrived int64  `json:"arrived_us"` // microseconds since 1970
+	line
+	Engine     string  `json:"engine"` // id of the chosen engine
+	Generation uint64  `json:"generation"`
+	Policy     string  `json:"policy"`
+	Depths     []depth `json:"depths,omitempty"`
+	Shards     []shard `json:"shards,omitempty"`
+	BlockSize  int     `json:"block_size,omitempty"`
+	Keys       []byte  `json:"keys,omitempty"` // block keys, 8 bytes each, little endian, the first 2,048
+	Source     string  `json:"source,omitempty"`
+
+	PromptTokens    int      `json:"prompt_tokens"` // predicted; measured where the engine reported usage
+	CachedPredicted int      `json:"cached_predicted"`
+	CachedMeasured  *int     `json:"cached_measured"` // null is no report
+	OutputTokens    int      `json:"output_tokens"`
+	TTFT            *float64 `json:"ttft_s"` // null without a first byte of a stream
+	ITL             *float64 `json:"itl_s"`  // mean; null below two tokens
+	Seconds         float64  `json:"seconds"`
+	Retries         int      `json:"retries"`
+	Status          int      `json:"status"`
+	Outcome         string   `json:"outcome"`
+}
+
+// depth is how many leading blocks the index said that an engine holds.
+type depth struct {
+	Engine     string `json:"engine"`
+	GPU        uint32 `json:"gpu"`
+	Any        uint32 `json:"any"`
+	Generation uint64 `json:"generation"`
+}
+
+// shard says which state of the event log an index member answered from.
+type shard struct {
+	Member  string `json:"member"`
+	Buckets uint64 `json:"buckets"`
+	Applied uint64 `json:"applied"`
+	Begun   uint64 `json:"begun"`
+}
+
+// record makes the record of a request that has ended.
+func (x *exchange) record(router string, now time.Time) *record {
+	r := &record{
+		Version: recordVersion, Router: router, Pool: x.q.pool.ID, LoRA: x.q.lora, API: x.q.path,
+		Arrived: x.q.arrived.UnixMicro(), line: x.decision.line, Engine: x.decision.engineID,
+		Generation: x.res.engine.Generation, Policy: string(x.pool.policy), PromptTokens: x.res.prompt, CachedPredicted: x.res.cached,
+		OutputTokens: x.output(), Seconds: now.Sub(x.q.arrived).Seconds(),
+		Retries: x.retries, Status: x.status, Outcome: x.outcome,
+	}
+	if x.usage != nil {
+		r.PromptTokens = x.usage.Prompt
+		if x.usage.HasCached {
+			r.CachedMeasured = &x.usage.Cached
+		}
+	}
+	r.times(x)
+	score := x.wish.score
+	if score == nil {
+		return r
+	}
+	r.BlockSize, r.Source = int(score.BlockSize), score.Source
+	for _, key := range score.Keys[:min(len(score.Keys), maxRecordKeys)] {
+		r.Keys = binary.LittleEndian.AppendUint64(r.Keys, key)
+	}
+	for _, e := range score.Engines {
+		r.Depths = append(r.Depths, depth{e.Engine, e.Gpu, e.Any, e.Generation})
+	}
+	for _, s := range score.Shards {
+		r.Shards = append(r.Shards, shard{s.Member, s.Buckets, s.Applied, s.Begun})
+	}
+	return r
+}
+
+func (r *record) times(x *exchange) {
+	if !x.q.stream || x.first.IsZero() {
+		return
+	}
+	ttft := x.first.Sub(x.q.arrived).Seconds()
+	r.TTFT = &ttft
+	if n := x.output(); n > 1 && x.last.After(x.first) {
+		itl := x.last.Sub(x.first).Seconds() / float64(n-1)
+		r.ITL = &itl
+	}
+}
+
+// publish hands the record to the stream. What cannot be sent now is dropped and counted.
+func (rt *router) publish(ctx context.Context, r *record) {
+	data, err := json.Marshal(r)
+	if err == nil {
+		err = rt.bus.Append(ctx, bus.RequestSubject(r.Pool), data)
+	}
+	if err != nil {
+		rt.metrics.dropped.WithLabelValues("record").Inc()
+	}
+}

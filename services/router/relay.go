@@ -1,0 +1,159 @@
+package router
+
+import (
+	"errors"
+	"io"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/warmpath/warmpath/libs/openai"
+)
+
+// maxRead bounds the answer that is kept to read its usage; a longer one passes all the same.
+const maxRead = 4 << 20
+
+// relay passes an engine's answer to the client as it comes.
+func (x *exchange) relay(w http.ResponseWriter, r *http.Request, resp *http.Response) {
+	defer resp.Body.Close()
+	answer(w.Header(), resp.Header)
+	w.Header().Set(engineHeader, x.decision.Chosen)
+	x.status, x.outcome = resp.StatusCode, outcomeOK
+	if resp.StatusCode >= 400 {
+		x.outcome = outcomeRefused
+	}
+	events := strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream")
+	if events {
+		w.Header().Del("Content-Length")
+	}
+	w.WriteHeader(resp.StatusCode)
+	out := &client{w: w, control: http.NewResponseController(w)}
+	var err error
+	if events {
+		x.stream.Withhold = x.q.stream && !x.q.ownsUse
+		err = x.events(out, resp.Body)
+	} else {
+		err = x.whole(out, resp.Body)
+	}
+	switch {
+	case err == nil:
+	case out.failed || r.Context().Err() != nil:
+		x.outcome = outcomeCancelled
+	default:
+		x.lost(out, events)
+	}
+}
+
+// lost ends an answer whose engine failed in the middle. A stream gets an error event; any other answer is cut, so
+// that the client cannot take it for whole.
+func (x *exchange) lost(out *client, events bool) {
+	x.outcome = outcomeLost
+	x.pool.failed(x.res.row, time.Now())
+	if !events {
+		panic(http.ErrAbortHandler)
+	}
+	e := openai.Error{Status: http.StatusBadGateway, Code: "engine_lost", Message: "the engine failed in the middle of the answer"}
+	_ = out.write(e.Event()) // the client may be gone too
+}
+
+// client writes to the client and flushes at once. failed says that an error was the client's.
+type client struct {
+	w       http.ResponseWriter
+	control *http.ResponseController
+	failed  bool
+}
+
+func (c *client) write(p []byte) error {
+	_, err := c.w.Write(p)
+	if err == nil {
+		err = c.control.Flush()
+	}
+	c.failed = c.failed || err != nil
+	return err
+}
+
+// chunk borrows a read buffer.
+func (rt *router) chunk() *[]byte {
+	if p, ok := rt.chunks.Get().(*[]byte); ok {
+		return p
+	}
+	p := make([]byte, streamRead)
+	return &p
+}
+
+// started notes the first byte of the answer.
+func (x *exchange) started(now time.Time) {
+	if x.first.IsZero() {
+		x.first = now
+		x.res.firstByte(now)
+	}
+	x.last = now
+}
+
+// events passes a stream of events through, but for the usage chunk that only we asked for.
+func (x *exchange) events(out *client, in io.Reader) error {
+	buf := x.rt.chunk()
+	defer x.rt.chunks.Put(buf)
+	defer func() {
+		if x.stream.HasUsage {
+			x.usage = &x.stream.Usage
+		}
+	}()
+	for {
+		n, err := in.Read(*buf)
+		if n > 0 {
+			now, before, done := time.Now(), x.stream.Chunks, x.stream.Done
+			if err := x.stream.Feed((*buf)[:n], out.write); err != nil {
+				return err
+			}
+			if x.first.IsZero() || x.stream.Chunks > before && !done {
+				x.started(now)
+			}
+			x.res.token(x.stream.Chunks - before)
+		}
+		switch {
+		case errors.Is(err, io.EOF):
+			return x.stream.Flush(out.write)
+		case err != nil:
+			if flushed := x.stream.Flush(out.write); flushed != nil {
+				return flushed
+			}
+			return err
+		}
+	}
+}
+
+// whole passes any other answer, and reads its usage at the end.
+func (x *exchange) whole(out *client, in io.Reader) error {
+	buf := x.rt.chunk()
+	defer x.rt.chunks.Put(buf)
+	var kept []byte
+	for {
+		n, err := in.Read(*buf)
+		if n > 0 {
+			x.started(time.Now())
+			if len(kept)+n <= maxRead {
+				kept = append(kept, (*buf)[:n]...)
+			}
+			if err := out.write((*buf)[:n]); err != nil {
+				return err
+			}
+		}
+		if errors.Is(err, io.EOF) {
+			x.readUsage(kept)
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+}
+
+func (x *exchange) readUsage(answer []byte) {
+	var b openai.Body
+	if b.Scan(answer) == nil {
+		if u, ok := openai.ReadUsage(&b); ok {
+			x.usage = u
+		}
+	}
+}

@@ -1,0 +1,103 @@
+package router
+
+import (
+	"context"
+	"encoding/json"
+	"time"
+
+	"github.com/warmpath/warmpath/libs/bus"
+)
+
+const reportEvery = time.Second
+
+// totals count a pool's requests since this router started; queued is a gauge. The pool's lock guards them.
+type totals struct {
+	arrivals int64 // requests for this pool
+	prompt   int64 // prompt tokens at dispatch
+	uncached int64 // of these, not cached at dispatch
+	output   int64
+	finished int64
+	queued   int64 // requests that wait for an engine now
+	inflight int64
+}
+
+// report is what a router says each second of one pool: counters since its start, and gauges.
+type report struct {
+	Router         string                `json:"router"`
+	Started        int64                 `json:"started"` // unix seconds; another value is another life of the counters
+	Pool           string                `json:"pool"`
+	Arrivals       int64                 `json:"arrivals"`
+	PromptTokens   int64                 `json:"prompt_tokens"`
+	UncachedTokens int64                 `json:"uncached_tokens"`
+	OutputTokens   int64                 `json:"output_tokens"`
+	Queued         int64                 `json:"queued"`
+	Inflight       int64                 `json:"inflight"`
+	Finished       int64                 `json:"finished"`
+	Engines        map[string]engineLoad `json:"engines"`
+}
+
+type engineLoad struct {
+	Inflight       int `json:"inflight"`
+	UncachedTokens int `json:"uncached_tokens"`
+}
+
+// report reads a pool's counters.
+func (p *pool) report(router string, started time.Time) report {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	t := p.total
+	r := report{
+		Router: router, Started: started.Unix(), Pool: p.id,
+		Arrivals: t.arrivals, PromptTokens: t.prompt, UncachedTokens: t.uncached, OutputTokens: t.output,
+		Queued: t.queued, Inflight: t.inflight, Finished: t.finished, Engines: make(map[string]engineLoad, len(p.all)),
+	}
+	for id, w := range p.all {
+		r.Engines[id] = engineLoad{w.active, w.uncached}
+	}
+	return r
+}
+
+// count changes a pool's totals.
+func (p *pool) count(change func(*totals)) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	change(&p.total)
+}
+
+// reports sends a report of every pool each second until ctx ends, also of pools without traffic: silence would not
+// be a sign of idleness.
+func (rt *router) reports(ctx context.Context) error {
+	tick := time.NewTicker(reportEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-tick.C:
+			rt.sendReports()
+		}
+	}
+}
+
+func (rt *router) sendReports() {
+	view := rt.fleet.View()
+	size := 0
+	for id := range view.Pools {
+		p := rt.pool(id)
+		p.mu.Lock()
+		p.sync(view)
+		p.keyed.Expire(time.Now())
+		size += p.keyed.Size()
+		p.mu.Unlock()
+		r := p.report(rt.instance, rt.started)
+		rt.metrics.observe(&r)
+		data, err := json.Marshal(r)
+		if err == nil {
+			err = rt.bus.Send(bus.ReportSubject(id, rt.instance), data)
+		}
+		if err != nil {
+			rt.metrics.dropped.WithLabelValues("report").Inc()
+		}
+	}
+	rt.metrics.placements.Set(float64(size))
+}

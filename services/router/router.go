@@ -1,0 +1,195 @@
+// Package router serves the OpenAI API in front of a fleet of engines: it sends each request to the engine where it
+// costs the whole fleet least, and passes the answer through.
+//
+// It is thin: no tokenizer, no index, no Kubernetes. Bodies are scanned, never decoded; answers are not parsed but for
+// the usage chunk. When the scorer is away it approximates, when NATS is away it goes on with the last view of the
+// fleet. Choosing is package policy; the events of engines are ingest's and index's business.
+package router
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"hash/fnv"
+	"log/slog"
+	"net"
+	"net/http"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
+
+	"github.com/warmpath/warmpath/libs/bus"
+	"github.com/warmpath/warmpath/libs/daemon"
+	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/services/router/policy"
+)
+
+const (
+	defaultHold = 10 * time.Second
+	drainTime   = 30 * time.Second // streams under way at the end
+	startTime   = 30 * time.Second // NATS has that long to have its streams
+)
+
+// Config of Run. NATS and one of Listener and Listen are required.
+type Config struct {
+	NATS     string                // URL
+	Instance string                // name among routers; empty is host name and a random part
+	Listener net.Listener          // nil: listen on Listen
+	Listen   string                // host:port
+	Log      *slog.Logger          // nil is slog.Default()
+	Metrics  prometheus.Registerer // nil is none; if it also gathers, /metrics is served here too
+	Health   *daemon.Health        // told when "router" is ready
+
+	Policy    string        // warm (or empty), round-robin, least-tokens, random
+	Seed      uint64        // of ties and of random; equal seeds and requests give equal choices
+	Hold      time.Duration // how long a request waits for a pool's first engine; 0 is 10 s
+	EngineKey string        // bearer token for engines; empty is none
+}
+
+// fleetView is what the router needs of a fleet.Watcher.
+type fleetView interface {
+	View() *fleet.View
+	Changed() <-chan struct{}
+}
+
+// sender is what the router needs of a bus.Conn.
+type sender interface {
+	Append(ctx context.Context, subject string, data []byte) error
+	Send(subject string, data []byte) error
+}
+
+// router serves requests. All methods are safe for concurrent use.
+type router struct {
+	cfg       Config
+	policy    policy.Name
+	instance  string
+	started   time.Time
+	log       *slog.Logger
+	metrics   *metrics
+	fleet     fleetView
+	bus       sender
+	scorers   scorers
+	transport http.RoundTripper
+	retries   retryBudget
+	bodies    sync.Pool // of *body
+	chunks    sync.Pool // of *[]byte
+
+	mu    sync.Mutex
+	pools map[string]*pool
+}
+
+// Run serves until ctx ends, then lets requests under way finish, and returns nil.
+func Run(ctx context.Context, cfg Config) error {
+	rt, err := newRouter(cfg)
+	if err != nil {
+		return err
+	}
+	listener := cfg.Listener
+	if listener == nil {
+		if listener, err = net.Listen("tcp", cfg.Listen); err != nil {
+			return fmt.Errorf("listen for requests: %w", err)
+		}
+	}
+	defer listener.Close()
+	cfg.Health.Set("router", "waits for NATS")
+	// What a request needs at its end outlives ctx: the drain goes on after it.
+	life, end := context.WithCancel(context.WithoutCancel(ctx))
+	defer end()
+	conn, err := bus.Connect(ctx, cfg.NATS, bus.Options{Name: "router " + rt.instance, Log: rt.log})
+	if err != nil {
+		return stopped(ctx, err)
+	}
+	defer conn.Close()
+	watcher, err := watch(ctx, life, conn, rt.log)
+	if err != nil {
+		return stopped(ctx, err)
+	}
+	rt.fleet, rt.bus = watcher, conn
+	defer rt.scorers.close()
+	return rt.serveAll(ctx, life, end, conn, listener)
+}
+
+// stopped is nil where err comes from the end of ctx.
+func stopped(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+		return nil
+	}
+	return err
+}
+
+// watch makes sure of the buckets and reads the fleet; the watch lasts as long as life, the start as long as ctx.
+func watch(ctx, life context.Context, conn *bus.Conn, log *slog.Logger) (*fleet.Watcher, error) {
+	ensure, cancel := context.WithTimeout(ctx, startTime)
+	defer cancel()
+	if err := conn.Ensure(ensure, bus.Sizes{}); err != nil {
+		return nil, err
+	}
+	watching, give := context.WithCancel(life)
+	keep := context.AfterFunc(ctx, give)
+	w, err := fleet.Watch(watching, conn, log)
+	if err != nil || !keep() {
+		give()
+		return nil, errors.Join(err, ctx.Err())
+	}
+	return w, nil
+}
+
+func newRouter(cfg Config) (*router, error) {
+	name, err := policy.Parse(cfg.Policy)
+	if err != nil {
+		return nil, err
+	}
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Hold == 0 {
+		cfg.Hold = defaultHold
+	}
+	if cfg.Instance == "" {
+		host, _ := os.Hostname() // empty is good enough beside the random part
+		cfg.Instance = host + "-" + uuid.NewString()[:8]
+	}
+	return &router{
+		cfg: cfg, policy: name, started: time.Now(), log: cfg.Log, metrics: newMetrics(cfg.Metrics),
+		instance:  strings.NewReplacer(".", "-", "*", "-", ">", "-", " ", "-").Replace(cfg.Instance),
+		transport: newTransport(), pools: make(map[string]*pool),
+	}, nil
+}
+
+func (rt *router) serveAll(ctx, life context.Context, end func(), conn *bus.Conn, listener net.Listener) error {
+	var group errgroup.Group
+	address := listener.Addr().String()
+	group.Go(func() error {
+		defer end()
+		return daemon.ServeHTTP(ctx, listener, rt.handler(), drainTime)
+	})
+	group.Go(func() error { return rt.reports(life) })
+	group.Go(func() error {
+		return fleet.Announce(life, conn, func() fleet.Member {
+			return fleet.Member{Service: "router", Instance: rt.instance, Address: address, Ready: ctx.Err() == nil}
+		})
+	})
+	rt.log.Info("serving requests", "address", address, "policy", string(rt.policy))
+	rt.cfg.Health.Set("router", "")
+	context.AfterFunc(ctx, func() { rt.cfg.Health.Set("router", "stopping") })
+	return group.Wait()
+}
+
+// pool returns what this router knows of a pool. Pool ids come from the fleet's view, so their number is bounded.
+func (rt *router) pool(id string) *pool {
+	rt.mu.Lock()
+	defer rt.mu.Unlock()
+	p := rt.pools[id]
+	if p == nil {
+		h := fnv.New64a()
+		_, _ = h.Write([]byte(id)) // a hash never fails
+		p = newPool(id, rt.policy, rt.cfg.Seed^h.Sum64(), rt.started)
+		rt.pools[id] = p
+	}
+	return p
+}

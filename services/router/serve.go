@@ -1,0 +1,188 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"net/http"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
+	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/libs/openai"
+	scorerv1 "github.com/warmpath/warmpath/proto/warmpath/scorer/v1"
+	"github.com/warmpath/warmpath/services/router/internal/placements"
+)
+
+// statusClientGone is what access logs customarily say of a client that left before its answer.
+const statusClientGone = 499
+
+func (rt *router) handler() http.Handler {
+	mux := http.NewServeMux()
+	post := func(path string, kind scorerv1.Kind) {
+		mux.HandleFunc("POST "+path, func(w http.ResponseWriter, r *http.Request) { rt.serve(w, r, kind) })
+	}
+	post("/v1/completions", scorerv1.Kind_KIND_COMPLETIONS)
+	post("/v1/chat/completions", scorerv1.Kind_KIND_CHAT)
+	for _, path := range []string{"/v1/{path...}", "/tokenize", "/detokenize", "/inference/v1/generate"} {
+		post(path, scorerv1.Kind_KIND_UNSPECIFIED)
+	}
+	mux.HandleFunc("GET /v1/models", rt.models)
+	mux.HandleFunc("GET /v1/models/{id...}", rt.model)
+	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
+	if gatherer, ok := rt.cfg.Metrics.(prometheus.Gatherer); ok {
+		mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+	}
+	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
+		rt.refuse(w, &openai.Error{Status: http.StatusNotFound, Code: "not_found", Message: "there is no " + r.Method + " " + r.URL.Path})
+	})
+	return mux
+}
+
+// refuse answers with an error of ours and counts it.
+func (rt *router) refuse(w http.ResponseWriter, e *openai.Error) {
+	rt.metrics.request(e.Status, "refused")
+	e.Write(w)
+}
+
+// serve takes one request from its first byte to its record.
+func (rt *router) serve(w http.ResponseWriter, r *http.Request, kind scorerv1.Kind) {
+	q := &request{kind: kind, path: r.URL.Path, query: r.URL.RawQuery, header: r.Header, arrived: time.Now(), id: requestID(r.Header)}
+	w.Header().Set(requestIDHeader, q.id)
+	if e := checkType(r.Header); e != nil {
+		rt.refuse(w, e)
+		return
+	}
+	var e *openai.Error
+	if q.body, e = readBody(&rt.bodies, r); e == nil {
+		defer q.body.release()
+		e = rt.admit(r.Context(), q)
+	}
+	if r.Context().Err() != nil {
+		rt.metrics.request(statusClientGone, outcomeCancelled)
+		return
+	}
+	if e != nil {
+		rt.refuse(w, e)
+		return
+	}
+	rt.exchange(w, r, q)
+}
+
+// admit checks a request, finds its pool and waits until the pool has an engine.
+func (rt *router) admit(ctx context.Context, q *request) *openai.Error {
+	if e := q.read(); e != nil {
+		return e
+	}
+	rt.metrics.took("read", time.Since(q.arrived))
+	var known bool
+	if q.pool, q.lora, known = rt.fleet.View().PoolOf(q.model); !known {
+		return unknownModel(q.model)
+	}
+	p := rt.pool(q.pool.ID)
+	p.count(func(t *totals) { t.arrivals++ })
+	if p.ready(rt.fleet.View(), q.model) {
+		return nil
+	}
+	return rt.hold(ctx, p, q)
+}
+
+// hold waits for the first engine of a pool, and no longer than the client does.
+func (rt *router) hold(ctx context.Context, p *pool, q *request) *openai.Error {
+	p.count(func(t *totals) { t.queued++ })
+	defer p.count(func(t *totals) { t.queued-- })
+	timer := time.NewTimer(rt.cfg.Hold)
+	defer timer.Stop()
+	for {
+		changed := rt.fleet.Changed()
+		if p.ready(rt.fleet.View(), q.model) {
+			return nil
+		}
+		select {
+		case <-changed:
+		case <-ctx.Done():
+			return nil // nobody is left to answer
+		case <-timer.C:
+			return &openai.Error{
+				Status: http.StatusServiceUnavailable, Code: "no_engine", RetryAfter: rt.cfg.Hold,
+				Message: "no engine serves the model now; it may be starting",
+			}
+		}
+	}
+}
+
+func unknownModel(model string) *openai.Error {
+	if len(model) > 200 {
+		model = model[:200]
+	}
+	return &openai.Error{
+		Status: http.StatusNotFound, Code: "model_not_found", Param: "model",
+		Message: "the model `" + model + "` does not exist",
+	}
+}
+
+// score asks for the request's matches. Without an answer the wish has the approximation only.
+func (rt *router) score(ctx context.Context, q *request) (*wish, time.Duration, *openai.Error) {
+	began := time.Now()
+	scope := placements.Scope([]byte(q.pool.ID), []byte(q.lora), []byte(q.salt), q.scan.Value("tools"))
+	chain := placements.Chain(nil, scope, q.text())
+	if q.kind == scorerv1.Kind_KIND_UNSPECIFIED {
+		return newWish(q, nil, nil), 0, nil
+	}
+	key := scope
+	if len(chain) > 0 {
+		key = chain[0]
+	}
+	view := rt.fleet.View()
+	resp, err := rt.scorers.ask(ctx, view, key, q)
+	took := time.Since(began)
+	rt.metrics.took("score", took)
+	if why := unknownBecause(resp, err); why != "" {
+		rt.metrics.unknown.WithLabelValues(why).Inc()
+		resp = nil
+	}
+	if resp != nil {
+		if most := maxLen(view, q); most > 0 && int(resp.PromptTokens) > most {
+			return nil, took, &openai.Error{
+				Status: http.StatusBadRequest, Code: "context_length_exceeded", Param: q.promptParam(),
+				Message: tooLong(int(resp.PromptTokens), most),
+			}
+		}
+	}
+	return newWish(q, resp, chain), took, nil
+}
+
+// unknownBecause says in a fixed word why there is no score; empty when there is one.
+func unknownBecause(resp *scorerv1.ScoreResponse, err error) string {
+	switch {
+	case errors.Is(err, errNoScorer):
+		return "no scorer"
+	case status.Code(err) == codes.DeadlineExceeded:
+		return "late"
+	case status.Code(err) == codes.Unavailable:
+		return "away"
+	case err != nil:
+		return "error"
+	case resp.Unknown, resp.PromptTokens == 0, len(resp.Keys) > 0 && resp.BlockSize == 0:
+		return "no tokens"
+	}
+	return ""
+}
+
+// maxLen is the longest prompt that the engines take; 0 is not known.
+func maxLen(v *fleet.View, q *request) (most int) {
+	for _, e := range v.Engines {
+		if e.Pool != q.pool.ID {
+			continue
+		}
+		for _, m := range e.Models {
+			if m.ID == q.model {
+				most = max(most, m.MaxModelLen)
+			}
+		}
+	}
+	return most
+}
