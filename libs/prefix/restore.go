@@ -54,15 +54,8 @@ func (e *Engine) restoreUnkeyed(r *Run, p place, o *output) bool {
 	for _, h := range r.Hashes {
 		at, _ := e.names.find(e.blocks, h, -1)
 		switch {
-		case r.HasParent && parent == h:
-			return false
-		case r.HasParent:
-			over := e.ghost(parent)
-			if at == 0 {
-				at = e.alloc(h, over)
-			} else if e.blocks[at].parent == orphans {
-				e.hang(at, over)
-			}
+		case r.HasParent && (at == 0 || e.blocks[at].flags&keyed == 0):
+			at = e.under(at, h, parent)
 		case at == 0:
 			at = e.alloc(h, orphans)
 		}

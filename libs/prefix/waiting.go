@@ -68,13 +68,7 @@ func (e *Engine) await(s *storing, at uint32, hash uint64, tokens []uint32) uint
 	if !e.mayKeep(2) {
 		return at
 	}
-	parent := e.ghost(s.parent)
-	if at == 0 && s.parent != hash {
-		at = e.alloc(hash, parent)
-	} else if at == 0 {
-		at = parent
-	}
-	if e.blocks[at].parent == orphans && !e.hang(at, parent) {
+	if at = e.under(at, hash, s.parent); e.blocks[at].parent == orphans {
 		e.stats.Malformed++
 		return at
 	}
@@ -86,23 +80,30 @@ func (e *Engine) await(s *storing, at uint32, hash uint64, tokens []uint32) uint
 	return at
 }
 
-// ghost finds the block of a hash or makes one of which nothing is known but that it is a parent.
-func (e *Engine) ghost(hash uint64) uint32 {
-	at, _ := e.names.find(e.blocks, hash, -1)
-	if at == 0 {
-		at = e.alloc(hash, orphans)
+// under finds or makes the block of a hash, which has no key, and hangs it under that of its parent's hash, of which
+// perhaps nothing else is known. It stays an orphan where that would make it its own ancestor.
+func (e *Engine) under(at uint32, hash, parent uint64) uint32 {
+	if at != 0 && e.blocks[at].parent != orphans {
+		return at
+	}
+	if hash == parent {
+		if at == 0 {
+			at = e.alloc(hash, orphans)
+		}
+		return at
+	}
+	over, _ := e.names.find(e.blocks, parent, -1)
+	if over == 0 {
+		over = e.alloc(parent, orphans)
+	}
+	switch {
+	case at == 0:
+		return e.alloc(hash, over)
+	case !e.descends(over, at):
+		e.unlink(at)
+		e.link(at, over)
 	}
 	return at
-}
-
-// hang puts an orphan under a parent that is not keyed, unless that is below it.
-func (e *Engine) hang(at, parent uint32) bool {
-	if e.descends(parent, at) {
-		return false
-	}
-	e.unlink(at)
-	e.link(at, parent)
-	return true
 }
 
 // resolve gives keys to the blocks that have waited for this one, and shows them.

@@ -1,0 +1,165 @@
+package prefix
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/warmpath/warmpath/libs/kvevent"
+)
+
+// check tells what is wrong inside an engine: links, tables, counters, and that every block is as visible as its
+// copies and its parent make it.
+func check(e *Engine) error {
+	seen, copies, holding := 0, [tiers]int{}, 0
+	for _, top := range []uint32{root, orphans} {
+		var err error
+		e.preorder(top, func(at uint32) bool {
+			b := &e.blocks[at]
+			seen++
+			for _, p := range e.places {
+				copies[p.tier] += e.count(at, p)
+			}
+			if e.hasCopies(at) {
+				holding++
+			}
+			found, _ := e.names.find(e.blocks, b.hash, -1)
+			switch {
+			case found != at:
+				err = fmt.Errorf("block %d is not found by its hash", at)
+			case b.flags&(visGPU|visAny) != e.wanted(at):
+				err = fmt.Errorf("block %d has visibility %b, wants %b", at, b.flags, e.wanted(at))
+			case b.flags&(heldGPU|heldAny) != e.held(at):
+				err = fmt.Errorf("block %d has holding %b, wants %b", at, b.flags, e.held(at))
+			case b.first == 0 && !e.hasCopies(at):
+				err = fmt.Errorf("block %d stays for nothing", at)
+			case b.flags&keyed != 0 && (e.blocks[b.parent].flags&keyed == 0 || b.parent != root && b.parent < inner):
+				err = fmt.Errorf("block %d has a key and its parent has none", at)
+			case b.flags&(visGPU|visAny)&^e.blocks[b.parent].flags != 0:
+				err = fmt.Errorf("block %d is more visible than its parent", at)
+			}
+			return err == nil
+		})
+		if err != nil {
+			return err
+		}
+	}
+	for f, n := range e.others {
+		copies[f.tier] += int(n)
+	}
+	if seen != e.live || seen != e.names.used || copies != e.total || holding != e.holding {
+		return fmt.Errorf("%d blocks in the tree, %d in use, %d by hash; copies %v, counted %v", seen, e.live, e.names.used, copies, e.total)
+	}
+	return nil
+}
+
+// anyEvent is an event that need not make sense beside those before it.
+func anyEvent(pick func(n int) int) kvevent.Event {
+	ev := kvevent.Event{Kind: kvevent.Kind(1 + pick(16)), Medium: []string{"", "GPU", "cpu", "Storage", "x"}[pick(5)]}
+	switch {
+	case ev.Kind > 8:
+		ev.Kind = kvevent.Removed
+	case ev.Kind > kvevent.Cleared:
+		ev.Kind = kvevent.Stored
+	}
+	for range pick(5) {
+		ev.Hashes = append(ev.Hashes, uint64(pick(12)))
+	}
+	ev.Parent, ev.HasParent = uint64(pick(12)), pick(2) == 0
+	ev.BlockSize = []int{0, 16, 16, 32, 64, 24}[pick(6)]
+	for range len(ev.Hashes)*ev.BlockSize - pick(8)/7 {
+		ev.Tokens = append(ev.Tokens, uint32(pick(2)))
+	}
+	ev.Group, ev.HasGroup = pick(4)-1, pick(2) == 0
+	ev.SpecKind = []string{"", "full_attention", "sliding_window", "mla_attention"}[pick(4)]
+	if pick(5) == 0 {
+		ev.LoRAID, ev.HasLoRAID = 1, true
+		ev.LoRAName = []string{"", "l"}[pick(2)]
+	}
+	if pick(4) == 0 {
+		ev.HasExtra = true
+		for range len(ev.Hashes) + pick(8)/7 {
+			k := []kvevent.ExtraKey{{Text: "l"}, {Text: "i", Offset: int64(pick(40) - 20), HasOffset: true}, {Bytes: []byte{1}}, {IsInt: true}}
+			ev.Extra = append(ev.Extra, k[:pick(5)])
+		}
+	}
+	return ev
+}
+
+// nonsense folds events that contradict one another: nothing may break, and the log must still tell everything.
+func nonsense(t *testing.T, pick func(n int) int, canonical, steps int) {
+	o := EngineOptions{Pool: "p", BlockSize: canonical, Blocks: 6}
+	a, b, x := NewEngine(o), NewEngine(o), NewIndex()
+	for i := range steps {
+		ev := anyEvent(pick)
+		for _, r := range a.Fold(&ev, nil) {
+			b.Restore(&r)
+			x.Apply("e", &r)
+		}
+		for name, e := range map[string]*Engine{"folded": a, "restored": b} {
+			if err := check(e); err != nil {
+				t.Fatalf("step %d, %s: %v\n%+v", i, name, err, ev)
+			}
+		}
+		sa, sb := a.Stats(), b.Stats()
+		info, _ := x.Engine("e")
+		if sa.Digest != sb.Digest || sb.Malformed != 0 || a.live != b.live || !maps.Equal(copiesOf(a), copiesOf(b)) {
+			t.Fatalf("step %d: folded %+v, restored %+v\n%+v", i, sa, sb, ev)
+		}
+		if info.Digest != sa.Digest || info.VisibleGPU != sa.VisibleGPU || info.Missing+info.Surplus != 0 {
+			t.Fatalf("step %d: index %+v, engine %+v\n%+v", i, info, sa, ev)
+		}
+	}
+}
+
+func TestNonsense(t *testing.T) {
+	for seed := range uint64(60) {
+		nonsense(t, picker(seed), []int{16, 64, 32}[seed%3], 300)
+	}
+}
+
+func FuzzFold(f *testing.F) {
+	for i := range uint64(6) {
+		data := make([]byte, 3000)
+		r := rand.New(rand.NewPCG(i, 1))
+		for j := range data {
+			data[j] = byte(r.Uint32())
+		}
+		f.Add(uint8(i), data)
+	}
+	f.Fuzz(func(t *testing.T, which uint8, data []byte) {
+		nonsense(t, tape(data), []int{16, 64, 32}[which%3], min(len(data)/20, 200))
+	})
+}
+
+// Restore refuses what contradicts the runs before it, and survives it.
+func FuzzRestore(f *testing.F) {
+	f.Add([]byte("some bytes to begin with, which are turned into runs of all kinds, most of them quite impossible"))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		pick := tape(data)
+		e, x := NewEngine(EngineOptions{Pool: "p", BlockSize: 16, Blocks: 6}), NewIndex()
+		for range min(len(data)/16, 100) {
+			r := Run{Copy: Change(pick(4)), GPU: Change(pick(4)), Any: Change(pick(4)), Tier: Tier(pick(5)), Group: pick(5) - 1,
+				Parent: uint64(pick(9)), HasParent: pick(2) == 0, BlockSize: []int{0, 16, 32, -16, 1 << 40}[pick(5)],
+				Split: pick(2) == 0, Clear: pick(20) == 0}
+			for range pick(4) {
+				r.Hashes = append(r.Hashes, uint64(pick(9)))
+			}
+			for range pick(4) {
+				r.Keys = append(r.Keys, uint64(pick(9)))
+			}
+			for range pick(4) {
+				r.Shown = append(r.Shown, uint64(pick(9)))
+			}
+			e.Restore(&r)
+			x.Apply("e", &r)
+			if err := check(e); err != nil {
+				t.Fatalf("%v\n%+v", err, r)
+			}
+			if i, ok := x.Engine("e"); ok && (i.VisibleGPU < 0 || i.VisibleAny < i.VisibleGPU) {
+				t.Fatalf("%+v\n%+v", i, r)
+			}
+		}
+	})
+}
