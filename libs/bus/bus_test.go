@@ -228,3 +228,33 @@ func TestAppendFailsAtOnceWhileNATSIsAway(t *testing.T) {
 		t.Error("Append without a server succeeds")
 	}
 }
+
+func TestConnectWaitsForTheServer(t *testing.T) {
+	t.Parallel()
+	s := startRestartable(t)
+	url := s.URL()
+	s.Stop()
+	type result struct {
+		c   *Conn
+		err error
+	}
+	got := make(chan result, 1)
+	go func() {
+		c, err := Connect(deadline(t), url, Options{Log: slog.New(slog.DiscardHandler)})
+		got <- result{c, err}
+	}()
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := Connect(ctx, url, Options{Log: slog.New(slog.DiscardHandler)}); err == nil {
+		t.Error("connected to nothing")
+	}
+	s.start(t)
+	r := next(t, got)
+	if r.err != nil {
+		t.Fatal(r.err)
+	}
+	defer r.c.Close()
+	if !r.c.Up() {
+		t.Error("connected and not up")
+	}
+}

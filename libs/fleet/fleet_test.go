@@ -18,6 +18,12 @@ const patience = 20 * time.Second
 
 func connect(t *testing.T) *bus.Conn {
 	t.Helper()
+	c, _ := connectTo(t)
+	return c
+}
+
+func connectTo(t *testing.T) (*bus.Conn, *embedded.Server) {
+	t.Helper()
 	s, err := embedded.Start(embedded.Options{Dir: t.TempDir(), MaxStore: 256 << 20})
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +37,7 @@ func connect(t *testing.T) *bus.Conn {
 	if err := c.Ensure(t.Context(), bus.Sizes{}); err != nil {
 		t.Fatal(err)
 	}
-	return c
+	return c, s
 }
 
 func watch(t *testing.T, c *bus.Conn) *Watcher {
@@ -245,5 +251,26 @@ func TestAnnouncedUntilItLeaves(t *testing.T) {
 	until(t, w, "nobody", func(v *View) bool { return len(v.Members) == 0 })
 	if err := Announce(t.Context(), c, func() Member { return Member{} }); err == nil {
 		t.Error("a nameless member is announced")
+	}
+}
+
+func TestViewStaysWhileNATSIsAway(t *testing.T) {
+	t.Parallel()
+	c, server := connectTo(t)
+	e := Engine{ID: EngineIDFromURL("h", 1, 0), Pool: "p", State: OK}
+	if err := PutEngine(t.Context(), c, e); err != nil {
+		t.Fatal(err)
+	}
+	go Announce(t.Context(), c, func() Member { return Member{Service: "index", Instance: "a"} })
+	w := watch(t, c)
+	until(t, w, "the member", func(v *View) bool { return len(v.Members) == 1 })
+	server.Stop()
+	for end := time.Now().Add(patience); c.Up(); time.Sleep(time.Millisecond) {
+		if time.Now().After(end) {
+			t.Fatal("still up without a server")
+		}
+	}
+	if v := w.View(); len(v.Members) != 1 || len(v.Engines) != 1 {
+		t.Errorf("without NATS the view is %+v", v)
 	}
 }

@@ -71,6 +71,9 @@ type snapshot struct {
 	size        int // bytes, about
 }
 
+// emptySnapshot is about what a snapshot takes beside its runs.
+const emptySnapshot = 512
+
 // add takes the next part and says whether it fits to those before.
 func (s *snapshot) add(p *eventsv1.Snapshot) bool {
 	if p.Part != s.next || p.Parts != s.parts || p.Generation != s.generation {

@@ -13,7 +13,9 @@ import (
 // Bounds on what a stream can make us hold, beside the blocks themselves.
 const (
 	maxPools     = 1 << 10
+	maxBuckets   = maxPools * fleet.Buckets
 	maxEngines   = 1 << 17
+	maxLogged    = 1 << 10   // causes
 	maxSnapshots = 256 << 20 // bytes of incomplete snapshots
 )
 
@@ -25,8 +27,8 @@ func (w *writer) fold(ctx context.Context, it item) {
 	}
 	b := w.buckets[it.bucketID]
 	if b == nil {
-		if w.store.pool(it.pool) == nil && len(*w.store.pools.Load()) >= maxPools {
-			w.refuse("too many pools", it, nil)
+		if len(w.buckets) >= maxBuckets {
+			w.refuse("too many buckets", it, nil)
 			return
 		}
 		b = newBucket()
@@ -113,14 +115,14 @@ func (w *writer) know(b *bucket, it item, id string, generation uint64) bool {
 	}
 	e := b.engines[id]
 	if e == nil {
-		if w.engines >= maxEngines {
+		p := w.store.pool(it.pool)
+		if w.engines >= maxEngines || p == nil && len(*w.store.pools.Load()) >= maxPools {
 			w.refuse("too many engines", it, nil)
 			return false
 		}
 		e = &engine{}
 		b.engines[id] = e
 		w.engines++
-		p := w.store.pool(it.pool)
 		if p == nil {
 			p = w.store.addPool(it.pool)
 		}
@@ -177,8 +179,9 @@ func (w *writer) snapshot(b *bucket, it item, id string, p *eventsv1.Snapshot) {
 			w.metrics.dropped.Inc() // its beginning was cut off
 			return
 		}
-		s = &snapshot{generation: p.Generation, next: 1, parts: p.Parts}
+		s = &snapshot{generation: p.Generation, next: 1, parts: p.Parts, size: emptySnapshot}
 		b.snapshots[id] = s
+		w.held += s.size
 	}
 	before := s.size
 	fits := s.add(p)
@@ -215,7 +218,7 @@ func (w *writer) compare(b *bucket, it item, id string, digest uint64) {
 		return
 	}
 	w.metrics.unequal.Inc()
-	if cause := "digest " + id; !w.logged[cause] && len(w.logged) < maxPools {
+	if cause := "digest " + id; !w.logged[cause] && len(w.logged) < maxLogged {
 		w.logged[cause] = true
 		w.log.Error("an engine's state is not what its owner published", "engine", id, "sequence", it.seq)
 	}

@@ -2,6 +2,7 @@ package index
 
 import (
 	"context"
+	"fmt"
 	"testing"
 	"time"
 
@@ -289,5 +290,34 @@ func TestAdmit(t *testing.T) {
 		if got := b.admit(&eventsv1.Message{Owner: c.owner, Counter: c.counter, Parts: c.parts}); got != c.want {
 			t.Errorf("message %d is %d, want %d", i, got, c.want)
 		}
+	}
+}
+
+// Snapshots that never end cannot fill the memory, nor can endless pools.
+func TestHostileStreamIsBounded(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	wr := newTestWriter(w)
+	huge := runOf(shown, shown, make([]uint64, 1<<20)...) // 8 MiB, shared by all
+	for i := range 60 {
+		p := snapshotOf(engineIn(3, i), 1, 1, 2)
+		p.GetSnapshot().Runs = []*eventsv1.Run{huge}
+		m := &eventsv1.Message{Version: 1, Owner: "a", Counter: uint64(i), Parts: []*eventsv1.Part{p}}
+		wr.take(t.Context(), item{bucketID: bucketID{testPool, 3}, seq: uint64(i + 1), message: m})
+	}
+	if held, n := wr.held, len(wr.buckets[bucketID{testPool, 3}].snapshots); held > maxSnapshots || n > maxSnapshots>>23 || n < 10 {
+		t.Errorf("%d incomplete snapshots of %d bytes are kept", n, held)
+	}
+	wr.forget(bucketID{testPool, 3})
+	if wr.held != 0 {
+		t.Errorf("%d bytes are held by nothing", wr.held)
+	}
+	for i := range maxPools + 10 {
+		e := engineIn(3, 0)
+		m := &eventsv1.Message{Version: 1, Owner: "a", Counter: 1, Parts: []*eventsv1.Part{resetOf(e)}}
+		wr.take(t.Context(), item{bucketID: bucketID{fmt.Sprint("pool", i), 3}, seq: uint64(100 + i), message: m})
+	}
+	if n := len(*wr.store.pools.Load()); n != maxPools {
+		t.Errorf("%d pools are kept, want %d", n, maxPools)
 	}
 }

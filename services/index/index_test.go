@@ -259,3 +259,48 @@ func TestMemberIsAnnounced(t *testing.T) {
 	r.stop()
 	w.eventually("the member is gone", func() bool { return len(watcher.View().Members) == 0 })
 }
+
+// While the log grows, an answer lies between the log folded to applied and the log folded to begun.
+func TestAnswersLieBetweenTheirSequences(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t)
+	r := w.startIndex(Config{})
+	o, e := w.owner("a", 3), engineIn(3, 0)
+	o.claim()
+	first := o.write(resetOf(e))
+	const blocks = 1500
+	keys := make([]uint64, blocks)
+	for i := range keys {
+		keys[i] = uint64(i+1) * 0x9e3779b97f4a7c15
+	}
+	// One message a block and one writer: the fold to first+n has depth n.
+	written := make(chan uint64, 1)
+	go func() {
+		seq := first
+		for _, k := range keys {
+			seq = o.write(show(e, k))
+		}
+		written <- seq
+	}()
+	asked, between := 0, 0
+	for last := uint64(0); last == 0 || r.match(0, keys...).Applied < last; asked++ {
+		res := r.match(0, keys...)
+		if len(res.Engines) == 0 {
+			continue
+		}
+		if d := first + uint64(res.Engines[0].Gpu); d < res.Applied || d > res.Begun {
+			t.Fatalf("depth %d is the fold to %d, but the answer claims %d to %d", res.Engines[0].Gpu, d, res.Applied, res.Begun)
+		}
+		if res.Applied > first && res.Applied < first+blocks {
+			between++
+		}
+		select {
+		case last = <-written:
+		default:
+		}
+	}
+	if between == 0 {
+		t.Errorf("none of %d answers was given while writing: the test tests nothing", asked)
+	}
+	r.expect(first+blocks, map[string]string{e: "1500/1500"}, keys...)
+}

@@ -12,6 +12,7 @@ import (
 
 const (
 	inbox       = 256 // decoded messages waiting for the writer
+	reapEvery   = time.Second
 	sweepEvery  = 100 * time.Millisecond
 	sweepRows   = 1 << 16
 	rereadLimit = 30 * time.Second
@@ -43,10 +44,10 @@ func newWriter(conn *bus.Conn, s *store, f *fleet.Watcher, m *metrics, log *slog
 
 // run applies what the reader sends, drops engines that the registry says are gone, and frees their rows, until ctx ends.
 func (w *writer) run(ctx context.Context) error {
-	tick := time.NewTicker(sweepEvery)
-	defer tick.Stop()
+	sweep, reap := time.NewTicker(sweepEvery), time.NewTicker(reapEvery)
+	defer sweep.Stop()
+	defer reap.Stop()
 	changed := w.fleet.Changed()
-	w.reap(time.Now())
 	for {
 		select {
 		case <-ctx.Done():
@@ -56,8 +57,9 @@ func (w *writer) run(ctx context.Context) error {
 		case <-changed:
 			changed = w.fleet.Changed()
 			w.reap(time.Now())
-		case now := <-tick.C:
+		case now := <-reap.C:
 			w.reap(now)
+		case <-sweep.C:
 			w.sweep()
 		}
 	}
