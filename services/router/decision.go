@@ -7,12 +7,18 @@ import (
 	"github.com/warmpath/warmpath/services/router/policy"
 )
 
-// decision is a choice as people and the record see it: engines by name, in the order of the pool.
+// decision is a choice as people and the record see it: engines by name.
 type decision struct {
 	line
 	engineID string
-	ids      []string
-	names    []string
+	seen     []seenEngine
+}
+
+// seenEngine is a candidate as it was when the choice was made.
+type seenEngine struct {
+	name    string
+	matched int // blocks that the index says it holds
+	cost    float64
 }
 
 // line is the decision line; its JSON is stable.
@@ -37,32 +43,38 @@ type stages struct {
 	Pick     int64 `json:"pick"`
 }
 
-// decided notes a choice. The pool's lock is held.
-func (p *pool) decided(q *wish, rows []*row, choice policy.Choice) *decision {
-	d := &decision{
-		ids: make([]string, len(rows)), names: make([]string, len(rows)),
-		engineID: rows[choice.Index].engine.ID,
-		line: line{
-			Model: q.model, Resolved: q.model, Chosen: rows[choice.Index].engine.Name, Reason: choice.Reason,
-			Unknown: q.score == nil, Partial: q.score.GetPartial(),
-		},
-	}
+// decided notes a choice. The pool's lock is held, so it only copies; tell does the rest.
+func (p *pool) decided(rows []*row, choice policy.Choice) *decision {
+	w := rows[choice.Index]
+	d := &decision{engineID: w.engine.ID, seen: make([]seenEngine, len(rows))}
+	d.Chosen, d.Reason = w.engine.Name, choice.Reason
 	for i, w := range rows {
-		d.ids[i], d.names[i] = w.engine.ID, w.engine.Name
-		if blocks := indexed(q, w.engine.ID); blocks > 0 {
-			if d.Scores == nil {
-				d.Scores = make(map[string]int)
-			}
-			d.Scores[w.engine.Name] = blocks
+		d.seen[i] = seenEngine{name: w.engine.Name, matched: p.matched[i]}
+		if choice.Costs != nil {
+			d.seen[i].cost = choice.Costs[i]
 		}
 	}
 	if choice.Costs != nil {
-		d.Costs = make(map[string]float64, len(rows))
-		for i, cost := range choice.Costs {
-			d.Costs[rows[i].engine.Name] = cost
-		}
+		d.Costs = make(map[string]float64, 0)
 	}
 	return d
+}
+
+// tell fills in what the line says; no lock is needed.
+func (d *decision) tell(q *wish) {
+	d.Model, d.Resolved = q.model, q.model
+	d.Unknown, d.Partial = q.score == nil, q.score.GetPartial()
+	for _, e := range d.seen {
+		if d.Costs != nil {
+			d.Costs[e.name] = e.cost
+		}
+		if e.matched > 0 {
+			if d.Scores == nil {
+				d.Scores = make(map[string]int)
+			}
+			d.Scores[e.name] = e.matched
+		}
+	}
 }
 
 // log writes the decision line.

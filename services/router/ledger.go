@@ -16,9 +16,10 @@ const coldDecay = 30 * time.Second
 
 // row is this router's ledger of one engine. The pool's lock guards it, but for streamed.
 type row struct {
-	number uint32 // names the engine in placements; never used twice
-	engine fleet.Engine
-	listed bool // the fleet's view has it
+	number   uint32 // names the engine in placements; never used twice
+	engine   fleet.Engine
+	listed   bool // the fleet's view has it
+	draining bool
 
 	active        int
 	waiting       []*reservation // without a first byte, in the order sent
@@ -128,9 +129,6 @@ func (w *row) candidate(epoch, now time.Time) policy.Candidate {
 	}
 	if !w.lastFirst.IsZero() {
 		c.LastFirst = w.lastFirst.Sub(epoch).Seconds()
-	}
-	if size := w.engine.Blocks * w.engine.BlockSize; size > 0 {
-		c.Usage = min(1, float64(c.DecodeContext+c.WaitContext-c.Uncached)/float64(size))
 	}
 	return c
 }

@@ -34,9 +34,10 @@ type pool struct {
 	total   totals
 
 	// Scratch of pick.
-	chosen []*row
-	seen   policy.Observation
-	costs  []float64
+	chosen  []*row
+	matched []int // of chosen: blocks that the index says they hold
+	seen    policy.Observation
+	costs   []float64
 }
 
 func newPool(id string, name policy.Name, seed uint64, epoch time.Time) *pool {
@@ -90,7 +91,7 @@ func (p *pool) sync(v *fleet.View) {
 			p.numbers++
 			w.number, w.mapped, w.evicted = p.numbers, 0, false
 		}
-		w.engine, w.listed = e, true
+		w.engine, w.listed, w.draining = e, true, v.Draining[e.ID]
 		p.rows = append(p.rows, w)
 	}
 	for _, w := range p.all {
@@ -105,9 +106,10 @@ func (p *pool) forget(w *row) {
 	}
 }
 
-// serves says whether an engine takes requests for a model.
-func serves(v *fleet.View, e *fleet.Engine, model string) bool {
-	if e.State == fleet.Gone || v.Draining[e.ID] {
+// serves says whether the engine takes requests for a model.
+func (w *row) serves(model string) bool {
+	e := &w.engine
+	if w.draining || e.State == fleet.Gone {
 		return false
 	}
 	for i := range e.Models {
@@ -125,7 +127,7 @@ func (p *pool) usable(q *wish, now time.Time) []*row {
 		for _, prefill := range []bool{false, true} {
 			p.chosen = p.chosen[:0]
 			for _, w := range p.rows {
-				if !q.without[w.engine.ID] && serves(p.view, &w.engine, q.model) &&
+				if !q.without[w.engine.ID] && w.serves(q.model) &&
 					(w.engine.Role == fleet.Prefill) == prefill && w.health.usable(now) != ejected {
 					p.chosen = append(p.chosen, w)
 				}
@@ -144,7 +146,7 @@ func (p *pool) ready(v *fleet.View, model string) bool {
 	defer p.mu.Unlock()
 	p.sync(v)
 	for _, w := range p.rows {
-		if serves(v, &w.engine, model) {
+		if w.serves(model) {
 			return true
 		}
 	}
@@ -167,14 +169,14 @@ func (p *pool) reserve(v *fleet.View, q *wish, now time.Time) (*reservation, *de
 		p.costs = choice.Costs
 	}
 	p.turn++
-	r := p.book(q, rows[choice.Index], &p.seen.Candidates[choice.Index], now)
-	return r, p.decided(q, rows, choice)
+	r := p.book(q, rows[choice.Index], choice.Index, now)
+	return r, p.decided(rows, choice)
 }
 
 // book enters the request in the ledger and the placements. The lock is held.
-func (p *pool) book(q *wish, w *row, c *policy.Candidate, now time.Time) *reservation {
+func (p *pool) book(q *wish, w *row, i int, now time.Time) *reservation {
 	prompt := p.seen.PromptTokens
-	cached := max(0, min(c.Matched, prompt-1))
+	cached := max(0, min(p.seen.Candidates[i].Matched, prompt-1))
 	r := &reservation{
 		pool: p, row: w, engine: w.engine, prompt: prompt, cached: cached, uncached: prompt - cached,
 		seconds: p.state.PrefillSeconds(cached, prompt), sent: now, streams: q.streams,
@@ -182,7 +184,7 @@ func (p *pool) book(q *wish, w *row, c *policy.Candidate, now time.Time) *reserv
 	w.add(r)
 	r.expected = now.Add(time.Duration(w.waitSeconds * float64(time.Second)))
 	keys := q.score.GetKeys()
-	r.placed = p.keyed.Place(w.number, keys[min(indexed(q, w.engine.ID), len(keys)):])
+	r.placed = p.keyed.Place(w.number, keys[min(p.matched[i], len(keys)):])
 	p.pieces.Sent(w.number, q.chain, now)
 	w.health.chosen()
 	return r
@@ -191,6 +193,7 @@ func (p *pool) book(q *wish, w *row, c *policy.Candidate, now time.Time) *reserv
 // observe fills p.seen with what the policy may know. The lock is held.
 func (p *pool) observe(q *wish, rows []*row, now time.Time) {
 	o := &p.seen
+	p.matched = p.matched[:0]
 	*o = policy.Observation{Now: now.Sub(p.epoch).Seconds(), Turn: p.turn, Candidates: o.Candidates[:0]}
 	o.PromptTokens = q.bytes / bytesPerToken
 	if len(q.chain) > 0 {
@@ -202,27 +205,22 @@ func (p *pool) observe(q *wish, rows []*row, now time.Time) {
 		if len(keys) > 0 {
 			o.FirstKey = keys[0]
 		}
-		for _, e := range q.score.Engines {
-			if w := p.all[e.Engine]; w != nil {
-				w.mapped, w.evicted = int(e.Visible), e.Evicted
-			}
-		}
 	}
 	for _, w := range rows {
 		c := w.candidate(p.epoch, now)
+		e := q.engines[w.engine.ID]
+		held := int(max(e.GetGpu(), e.GetAny()))
+		if e != nil {
+			w.mapped, w.evicted = int(e.Visible), e.Evicted
+			c.Mapped, c.Evicted = w.mapped, w.evicted
+		}
 		if q.score != nil && w.engine.State != fleet.Blind && w.engine.State != fleet.Silent {
-			c.Matched = p.keyed.Depth(w.number, keys, min(indexed(q, w.engine.ID), len(keys))) * o.BlockSize
+			c.Matched = p.keyed.Depth(w.number, keys, min(held, len(keys))) * o.BlockSize
 		} else {
 			c.Matched = p.pieces.Depth(w.number, q.chain, now) * placements.PieceBytes / bytesPerToken
 		}
-		o.Candidates = append(o.Candidates, c)
+		o.Candidates, p.matched = append(o.Candidates, c), append(p.matched, held)
 	}
-}
-
-// indexed is how many blocks the index says that an engine holds, in any tier.
-func indexed(q *wish, engine string) int {
-	e := q.engines[engine]
-	return int(max(e.GetGpu(), e.GetAny()))
 }
 
 // failed counts an engine's failure and says whether it is now ejected.

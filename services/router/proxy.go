@@ -136,6 +136,7 @@ func (x *exchange) choose(ctx context.Context, scoring time.Duration) *openai.Er
 		return nil
 	}
 	x.res, x.decision = res, d
+	d.tell(x.wish)
 	d.ID, d.Us = x.q.id, stages{Tokenize: x.wish.score.GetTokenizeUs(), Score: scoring.Microseconds(), Pick: picking.Microseconds()}
 	d.log(ctx, x.rt.log)
 	x.pool.count(func(t *totals) {

@@ -37,6 +37,11 @@ func TestWarm(t *testing.T) {
 		{"a long match outweighs a short queue", 8000, func(cs []Candidate) {
 			cs[0].Matched, cs[0].Active, cs[0].Waiting, cs[0].WaitSeconds, cs[0].Uncached = 7800, 1, 1, .05, 900
 		}, 0, "longest prefix"},
+		{"follows a prefix under way", 8000, func(cs []Candidate) {
+			cs[1].Matched, cs[1].Active, cs[1].Waiting, cs[1].WaitContext, cs[1].Uncached, cs[1].ColdWork = 7990, 1, 1, 8000, 8000, 8000
+			cs[1].WaitSeconds = (&State{}).PrefillSeconds(0, 8000)
+			cs[1].OldestSeconds = cs[1].WaitSeconds
+		}, 1, "longest prefix"},
 		{"least cold work among equals", 100, func(cs []Candidate) {
 			for i := range cs {
 				cs[i].ColdWork = float64(10 - i)

@@ -2,25 +2,39 @@ package policy
 
 // settle chooses among the engines whose cost is within nearTie of the best and that hold at least as much: the one
 // with the least cold work, then the first in the rendezvous order of the prompt's first key, so that routers with
-// equal ledgers agree. A prompt without a key takes the random number for it.
+// equal ledgers agree. A prompt without a key takes the random number for it. Where some of them hold, or are just
+// computing, half of the prompt more than the best, only those count: to wait for a prefix under way costs about what
+// computing it again elsewhere does, and a burst of equal prompts would otherwise be computed by every idle engine.
 func settle(o *Observation, costs []float64, best int, random uint64) int {
 	key := o.FirstKey
 	if key == 0 {
 		key = random
 	}
-	matched := held(o, &o.Candidates[best])
-	j, rank := best, weight(key, o.Candidates[best].Engine)
+	matched := enough(o, costs, best)
+	j, rank := -1, uint64(0)
 	for i := range o.Candidates {
 		c := &o.Candidates[i]
-		if i == best || costs[i] > costs[best]+nearTie || held(o, c) < matched {
+		if costs[i] > costs[best]+nearTie || held(o, c) < matched {
 			continue
 		}
-		work, least := c.ColdWork, o.Candidates[j].ColdWork
-		if w := weight(key, c.Engine); work < least || work == least && w > rank {
+		w := weight(key, c.Engine)
+		if j < 0 || c.ColdWork < o.Candidates[j].ColdWork || c.ColdWork == o.Candidates[j].ColdWork && w > rank {
 			j, rank = i, w
 		}
 	}
 	return j
+}
+
+// enough is how much a near tie of best must hold.
+func enough(o *Observation, costs []float64, best int) int {
+	least := held(o, &o.Candidates[best])
+	ahead := least + (o.PromptTokens+1)/2
+	for i := range o.Candidates {
+		if costs[i] <= costs[best]+nearTie && held(o, &o.Candidates[i]) >= ahead {
+			return ahead
+		}
+	}
+	return least
 }
 
 // reason says in words why j was chosen; best is the engine of least cost.

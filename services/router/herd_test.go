@@ -1,0 +1,271 @@
+package router
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"math/rand/v2"
+	"net/http"
+	"slices"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/warmpath/warmpath/libs/fleet"
+	scorerv1 "github.com/warmpath/warmpath/proto/warmpath/scorer/v1"
+	"github.com/warmpath/warmpath/services/router/policy"
+)
+
+// TestAHerdOfEqualColdPromptsStaysTogether sends equal prompts at once, none of them in any cache yet: the first
+// choice is booked before the next, so that the others follow it.
+func TestAHerdOfEqualColdPromptsStaysTogether(t *testing.T) {
+	const requests, engines = 24, 8
+	for _, c := range []struct {
+		policy string
+		least  int // engines that get something
+		most   int
+	}{{"warm", 1, 2}, {"round-robin", engines, engines}} {
+		g := newRig(t, Config{Policy: c.policy})
+		var wait sync.WaitGroup
+		release := make(chan struct{})
+		for i := range engines {
+			g.addEngine(fmt.Sprintf("e%d", i), func(w http.ResponseWriter, r *http.Request) {
+				_, _ = io.Copy(io.Discard, r.Body)
+				<-release
+				sse(event1, doneMark)(w, r)
+			})
+		}
+		g.addScorer()
+		g.scorer.say(scoreOf(200, nil))
+		var mu sync.Mutex
+		got := map[string]int{}
+		for i := range requests {
+			wait.Go(func() {
+				body := fmt.Sprintf(`{"model":%q,"prompt":"the same","stream":true,"seed":%d}`, model, i)
+				resp, err := http.Post(g.url+"/v1/completions", "application/json", strings.NewReader(body))
+				if err != nil {
+					t.Error(err)
+					return
+				}
+				defer resp.Body.Close()
+				_, _ = io.Copy(io.Discard, resp.Body)
+				mu.Lock()
+				defer mu.Unlock()
+				got[resp.Header.Get("X-Warmpath-Engine")]++
+			})
+		}
+		g.eventually("all booked", func() bool { return len(g.logs.lines("Got pod scores")) == requests })
+		close(release)
+		wait.Wait()
+		if len(got) < c.least || len(got) > c.most {
+			t.Errorf("%s: %d requests went to %v", c.policy, requests, got)
+		}
+		g.idle()
+	}
+}
+
+// view of n engines without any HTTP.
+func viewOf(n int) *fleet.View {
+	v := &fleet.View{Engines: map[string]fleet.Engine{}, Pools: map[string]fleet.Pool{poolRecord.ID: poolRecord}, Draining: map[string]bool{}}
+	for i := range n {
+		id := fmt.Sprintf("e%02d", i)
+		v.Engines[id] = fleet.Engine{
+			ID: id, Name: id, Pool: poolRecord.ID, Role: fleet.Both, Blocks: 10_000, BlockSize: 16, State: fleet.OK, Models: []fleet.Model{{ID: model}},
+		}
+	}
+	return v
+}
+
+func wishOf(keys []uint64, held map[string]uint32, streams bool) *wish {
+	w := &wish{
+		score:   &scorerv1.ScoreResponse{PromptTokens: uint32(len(keys)*16 + 1), BlockSize: 16, Keys: keys},
+		engines: map[string]*scorerv1.EngineScore{}, streams: streams, model: model, without: map[string]bool{},
+	}
+	for e, n := range held {
+		w.engines[e] = &scorerv1.EngineScore{Engine: e, Gpu: n, Any: n}
+		w.score.Engines = append(w.score.Engines, w.engines[e])
+	}
+	return w
+}
+
+func keysOf(seed uint64, n int) []uint64 {
+	r := rand.New(rand.NewPCG(seed, 0))
+	keys := make([]uint64, n)
+	for i := range keys {
+		keys[i] = r.Uint64()
+	}
+	return keys
+}
+
+// TestLedgerAgainstModel drives a pool with random requests and compares every row with sums over the live ones.
+func TestLedgerAgainstModel(t *testing.T) {
+	r := rand.New(rand.NewPCG(11, 12))
+	now := time.Unix(50_000, 0)
+	p := newPool("p", policy.Warm, 1, now)
+	p.id = poolRecord.ID
+	view := viewOf(5)
+	var live []*reservation
+	for step := range 4000 {
+		now = now.Add(time.Duration(r.IntN(40)) * time.Millisecond)
+		switch r.IntN(5) {
+		case 0, 1:
+			keys := keysOf(uint64(r.IntN(20)), 1+r.IntN(100))
+			res, d := p.reserve(view, wishOf(keys, map[string]uint32{"e01": uint32(r.IntN(len(keys)))}, r.IntN(2) == 0), now)
+			if res == nil || d.engineID != res.row.engine.ID || res.cached+res.uncached != res.prompt || res.uncached < 1 {
+				t.Fatalf("step %d: %+v", step, res)
+			}
+			live = append(live, res)
+		case 2:
+			if len(live) > 0 {
+				live[r.IntN(len(live))].firstByte(now)
+			}
+		case 3:
+			if len(live) > 0 {
+				if one := live[r.IntN(len(live))]; one.first {
+					one.token(r.IntN(5))
+				}
+			}
+		case 4:
+			if i := r.IntN(len(live) + 1); i < len(live) {
+				live[i].release(live[i].first)
+				live[i].release(false)
+				live = slices.Delete(live, i, i+1)
+			}
+			if r.IntN(200) == 0 {
+				view = viewOf(3 + r.IntN(4)) // engines come and go while requests run
+			}
+		}
+		checkRows(t, p, live)
+	}
+	for _, one := range live {
+		one.release(true)
+	}
+	checkRows(t, p, nil)
+	for id, w := range p.all {
+		if w.active+w.uncached+w.waitContext+w.decodeContext+int(w.streamed.Load()) != 0 || w.waitSeconds != 0 {
+			t.Errorf("%s keeps %+v", id, w)
+		}
+	}
+}
+
+func checkRows(t *testing.T, p *pool, live []*reservation) {
+	t.Helper()
+	type sums struct{ active, waiting, waitContext, uncached, decode, streamed int }
+	want := map[*row]sums{}
+	for _, r := range live {
+		s := want[r.row]
+		s.active++
+		s.streamed += int(r.streamed)
+		if r.first {
+			s.decode += r.prompt
+		} else {
+			s.waiting++
+			s.waitContext += r.prompt
+			s.uncached += r.uncached
+		}
+		want[r.row] = s
+	}
+	for id, w := range p.all {
+		got := sums{w.active, len(w.waiting), w.waitContext, w.uncached, w.decodeContext, int(w.streamed.Load())}
+		if got != want[w] {
+			t.Fatalf("%s: %+v, want %+v", id, got, want[w])
+		}
+		delete(want, w)
+	}
+	if len(want) != 0 {
+		t.Fatalf("%d rows with requests were forgotten", len(want))
+	}
+}
+
+func TestAnAnswerThatDoesNotStreamStopsWaitingWhenItsPrefillIsDone(t *testing.T) {
+	now := time.Unix(50_000, 0)
+	p := newPool(poolRecord.ID, policy.Warm, 1, now)
+	view := viewOf(1)
+	whole, _ := p.reserve(view, wishOf(keysOf(1, 500), nil, false), now)
+	streamed, _ := p.reserve(view, wishOf(keysOf(2, 500), nil, true), now)
+	w := whole.row
+	if len(w.waiting) != 2 {
+		t.Fatalf("%d wait", len(w.waiting))
+	}
+	c := w.candidate(now, now.Add(time.Minute))
+	if c.Waiting != 1 || c.Active != 2 || c.Uncached != streamed.uncached || c.DecodeContext != whole.prompt {
+		t.Errorf("candidate %+v", c)
+	}
+	whole.release(true)
+	streamed.release(true)
+	if w.active != 0 || w.decodeContext != 0 {
+		t.Errorf("row keeps %+v", w)
+	}
+}
+
+func TestANewLifeOfAnEngineForgetsWhatWasSentToTheOldOne(t *testing.T) {
+	now := time.Unix(50_000, 0)
+	p := newPool(poolRecord.ID, policy.Warm, 1, now)
+	view := viewOf(1)
+	q := &wish{chain: keysOf(3, 50), bytes: 50 * 512, model: model, without: map[string]bool{}}
+	first, _ := p.reserve(view, q, now)
+	second, _ := p.reserve(view, q, now)
+	if first.cached != 0 || second.cached < 6000 {
+		t.Errorf("cached %d, then %d", first.cached, second.cached)
+	}
+	next := viewOf(1)
+	e := next.Engines["e00"]
+	e.Generation = 99
+	next.Engines["e00"] = e
+	if third, _ := p.reserve(next, q, now); third.cached != 0 {
+		t.Errorf("%d tokens cached in a new life", third.cached)
+	}
+}
+
+func TestReportsCountSinceTheStart(t *testing.T) {
+	g := newRig(t, Config{})
+	g.addEngine("a", plain(okAnswer))
+	g.addScorer()
+	g.scorer.say(scoreOf(100, map[string]uint32{"id-a": 60}))
+	for range 3 {
+		g.post("/v1/completions", fmt.Sprintf(`{"model":%q,"prompt":"x"}`, model))
+	}
+	g.idle()
+	g.rt.sendReports()
+	var r report
+	raw := g.mail.sent["report."+poolRecord.ID+".r1"]
+	if err := json.Unmarshal(raw, &r); err != nil {
+		t.Fatal(err)
+	}
+	want := report{
+		Router: "r1", Started: g.rt.started.Unix(), Pool: poolRecord.ID, Arrivals: 3, PromptTokens: 3 * 1603, UncachedTokens: 1603 - 960 + 3 + 3, // the second and third prompt count as placed
+		OutputTokens: 15, Finished: 3,
+	}
+	load, ok := r.Engines["id-a"]
+	if r.Engines = nil; !ok || load != (engineLoad{}) || fmt.Sprint(r) != fmt.Sprint(want) {
+		t.Errorf("report %s", raw)
+	}
+	for _, field := range []string{"router", "started", "pool", "arrivals", "prompt_tokens", "uncached_tokens", "output_tokens", "queued", "inflight", "finished", "engines"} {
+		if !strings.Contains(string(raw), `"`+field+`":`) {
+			t.Errorf("no field %s in %s", field, raw)
+		}
+	}
+}
+
+func BenchmarkReserve(b *testing.B) {
+	for _, n := range []int{8, 100} {
+		b.Run(fmt.Sprintf("engines=%d/keys=500", n), func(b *testing.B) {
+			now := time.Unix(50_000, 0)
+			p := newPool(poolRecord.ID, policy.Warm, 1, now)
+			view := viewOf(n)
+			held := map[string]uint32{}
+			for id := range view.Engines {
+				held[id] = 400
+			}
+			q := wishOf(keysOf(1, 500), held, true)
+			b.ReportAllocs()
+			for b.Loop() {
+				now = now.Add(time.Millisecond)
+				r, _ := p.reserve(view, q, now)
+				r.firstByte(now)
+				r.release(true)
+			}
+		})
+	}
+}
