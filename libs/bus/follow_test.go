@@ -51,7 +51,8 @@ func TestFollowGoesOnAfterARestart(t *testing.T) {
 
 func TestFollowSeesThatTheStreamIsAnother(t *testing.T) {
 	t.Parallel()
-	c := connect(t, start(t).URL())
+	s := startRestartable(t)
+	c := connect(t, s.URL())
 	w := c.Writer(EventSubject("p", 2))
 	for i := range 3 {
 		mustPublish(t, w, strconv.Itoa(i))
@@ -71,18 +72,16 @@ func TestFollowSeesThatTheStreamIsAnother(t *testing.T) {
 	mustPublish(t, w, "3")
 	next(t, seen)
 
-	// Recreated with as many messages: only its birth tells.
-	if err := c.js.DeleteStream(t.Context(), Events); err != nil {
-		t.Fatal(err)
+	// Another store takes its place, with more messages: only the stream's birth tells.
+	other := startRestartable(t)
+	anew := connect(t, other.URL()).Writer(EventSubject("p", 2))
+	for i := range 10 {
+		mustPublish(t, anew, strconv.Itoa(i))
 	}
-	if err := c.Ensure(t.Context(), Sizes{}); err != nil {
-		t.Fatal(err)
-	}
-	for i := range 5 {
-		if _, err := c.Writer(EventSubject("p", 10+i)).Publish(deadline(t), []byte("new")); err != nil {
-			t.Fatal(err)
-		}
-	}
+	other.Stop()
+	s.Stop()
+	s.dir = other.dir
+	s.start(t)
 	if err := next(t, ended); !errors.Is(err, ErrStreamReset) {
 		t.Errorf("a recreated stream: %v", err)
 	}

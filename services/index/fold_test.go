@@ -251,18 +251,46 @@ func TestRegistryDropsEngines(t *testing.T) {
 	life := o.write(resetOf(e), show(e, 1))
 	r.expect(life, map[string]string{e: "1/1", f: "1/1"}, 1, 2)
 
-	put(fleet.OK, life)
-	seq = life
-	if err := fleet.DeleteEngine(t.Context(), w.conn, testPool, e); err != nil {
-		t.Fatal(err)
-	}
-	w.eventually("e is deleted", answers(1))
-
 	// A restart reads the log of engines that are long gone.
 	put(fleet.Gone, life)
 	r.stop()
 	r = w.startIndex(Config{})
 	w.eventually("e is not there again", answers(1))
+}
+
+func TestLapsed(t *testing.T) {
+	t.Parallel()
+	wr := newTestWriter(newWorld(t))
+	known := func(s fleet.State, generation uint64) *fleet.View {
+		return &fleet.View{Engines: map[string]fleet.Engine{"e": {ID: "e", State: s, Generation: generation}}}
+	}
+	unknown := &fleet.View{}
+	type step struct {
+		view   *fleet.View
+		second int64
+		want   bool
+	}
+	for name, steps := range map[string][]step{
+		"gone":                            {{known(fleet.OK, 5), 0, false}, {known(fleet.Gone, 5), 1, true}},
+		"gone, of no known life":          {{known(fleet.Gone, 0), 0, true}},
+		"gone, of a later life":           {{known(fleet.Gone, 6), 0, true}},
+		"gone was an earlier life":        {{known(fleet.Gone, 4), 0, false}},
+		"deleted":                         {{known(fleet.OK, 5), 0, false}, {unknown, 1, true}},
+		"deleted was an earlier life":     {{known(fleet.OK, 4), 0, false}, {unknown, 1, false}, {unknown, 31, false}, {unknown, 32, true}},
+		"never recorded":                  {{unknown, 0, false}, {unknown, 30, false}, {unknown, 31, true}},
+		"recorded late":                   {{unknown, 0, false}, {unknown, 30, false}, {known(fleet.OK, 5), 31, false}, {known(fleet.OK, 5), 99, false}},
+		"deleted and recorded once again": {{known(fleet.OK, 4), 0, false}, {unknown, 1, false}, {known(fleet.OK, 5), 31, false}, {known(fleet.Silent, 5), 99, false}},
+	} {
+		e := &engine{generation: 5}
+		for i, s := range steps {
+			if got := wr.lapsed(s.view, "e", e, time.Unix(s.second, 0)); got != s.want {
+				t.Errorf("%s, step %d: dropped %v, want %v", name, i, got, s.want)
+			}
+		}
+	}
+	if wr.isDead("e", 6) || !wr.isDead("e", 5) {
+		t.Error("the deleted life 5 and no other is dead")
+	}
 }
 
 func TestAdmit(t *testing.T) {

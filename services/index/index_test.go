@@ -147,13 +147,17 @@ func TestRestartGivesTheSameAnswers(t *testing.T) {
 		o, e, c := w.owner("a", b), engineIn(b, b), cache{}
 		o.claim()
 		o.write(resetOf(e))
-		for range 50 {
+		for range 200 {
 			last = max(last, c.grow(rnd, o, e))
 		}
 	}
 	want := first.match(last, chain(1)...)
 	first.stop()
-	got := w.startIndex(Config{}).match(last, chain(1)...)
+	// No waiting here: ready means that everything is applied.
+	got, err := w.startIndex(Config{}).Match(t.Context(), &indexv1.MatchRequest{Pool: testPool, Keys: chain(1)})
+	if err != nil {
+		t.Fatal(err)
+	}
 	for _, res := range []*indexv1.MatchResponse{want, got} {
 		for _, e := range res.Engines {
 			e.LagUs = 0
