@@ -20,7 +20,7 @@ import (
 // TestAHerdOfEqualColdPromptsStaysTogether sends equal prompts at once, none of them in any cache yet: the first
 // choice is booked before the next, so that the others follow it.
 func TestAHerdOfEqualColdPromptsStaysTogether(t *testing.T) {
-	const requests, engines = 24, 8
+	const requests, engines = 8, 8
 	for _, c := range []struct {
 		policy string
 		least  int // engines that get something
@@ -62,6 +62,29 @@ func TestAHerdOfEqualColdPromptsStaysTogether(t *testing.T) {
 			t.Errorf("%s: %d requests went to %v", c.policy, requests, got)
 		}
 		g.idle()
+	}
+}
+
+// TestABurstGrowsOverFewEngines books 48 equal cold prompts at one instant: they fill one engine until its queue costs
+// more than to compute the prompt once again elsewhere.
+func TestABurstGrowsOverFewEngines(t *testing.T) {
+	now := time.Unix(50_000, 0)
+	p := newPool(poolRecord.ID, policy.Warm, 1, now)
+	view, used, keys := viewOf(16), map[string]int{}, keysOf(1, 200)
+	var live []*reservation
+	for i := range 48 {
+		r, d := p.reserve(view, wishOf(keys, nil, true), now)
+		if live = append(live, r); i < 8 && len(used) > 1 {
+			t.Errorf("request %d: %v", i, used)
+		}
+		used[d.engineID]++
+	}
+	if len(used) > 4 {
+		t.Errorf("48 equal prompts on %d engines: %v", len(used), used)
+	}
+	t.Log(used)
+	for _, r := range live {
+		r.release(true)
 	}
 }
 

@@ -114,9 +114,9 @@ func Run(ctx context.Context, cfg Config) error {
 	return rt.serveAll(ctx, life, end, conn, listener)
 }
 
-// stopped is nil where err comes from the end of ctx.
+// stopped is nil where ctx has ended: whatever failed then failed because of it.
 func stopped(ctx context.Context, err error) error {
-	if ctx.Err() != nil && errors.Is(err, ctx.Err()) {
+	if ctx.Err() != nil {
 		return nil
 	}
 	return err

@@ -220,7 +220,7 @@ func TestThePickedEngineIsNeverFarFromTheCheapest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := drawObservation(t)
 		got := Pick(Warm, &State{}, &o, 0, nil)
-		if got.Costs[got.Index] > slices.Min(got.Costs)+nearTie {
+		if got.Costs[got.Index] > slices.Min(got.Costs)+followTie {
 			t.Fatalf("chose %d of %v", got.Index, got.Costs)
 		}
 	})

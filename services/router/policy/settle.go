@@ -10,11 +10,11 @@ func settle(o *Observation, costs []float64, best int, random uint64) int {
 	if key == 0 {
 		key = random
 	}
-	matched := enough(o, costs, best)
+	matched, tie := enough(o, costs, best)
 	j, rank := -1, uint64(0)
 	for i := range o.Candidates {
 		c := &o.Candidates[i]
-		if costs[i] > costs[best]+nearTie || held(o, c) < matched {
+		if costs[i] > costs[best]+tie || held(o, c) < matched {
 			continue
 		}
 		w := weight(key, c.Engine)
@@ -25,16 +25,16 @@ func settle(o *Observation, costs []float64, best int, random uint64) int {
 	return j
 }
 
-// enough is how much a near tie of best must hold.
-func enough(o *Observation, costs []float64, best int) int {
+// enough is how much a tie of best must hold, and how near it must be.
+func enough(o *Observation, costs []float64, best int) (matched int, tie float64) {
 	least := held(o, &o.Candidates[best])
 	ahead := least + (o.PromptTokens+1)/2
 	for i := range o.Candidates {
-		if costs[i] <= costs[best]+nearTie && held(o, &o.Candidates[i]) >= ahead {
-			return ahead
+		if costs[i] <= costs[best]+followTie && held(o, &o.Candidates[i]) >= ahead {
+			return ahead, followTie
 		}
 	}
-	return least
+	return least, nearTie
 }
 
 // reason says in words why j was chosen; best is the engine of least cost.

@@ -4,6 +4,7 @@ import "math"
 
 const (
 	nearTie      = 0.008 // seconds: costs that close are the same
+	followTie    = 0.016 // seconds: what a request waits more for half of its prompt, rather than have it computed twice
 	evictPrice   = 0.5   // P: share of evicted prompt blocks that will be asked for again
 	evictFactor  = 1.2   // a block costs a bit more to compute again than now
 	coldFactor   = 50    // weight of placing a cold prompt on an engine with room
