@@ -241,8 +241,8 @@ func TestChunkingClosedForm(t *testing.T) {
 
 func TestPreemptionRecomputesAndCountsHitsOnce(t *testing.T) {
 	c := NewCore(CoreOptions{Blocks: 8})
-	for i := range 2 {
-		if err := c.Submit(&Request{ID: fmt.Sprint(i), Prompt: sequential(1000*i, 40), MaxTokens: 80, Answer: uint64(i)}); err != nil {
+	for i, n := range []int{30, 80, 5} { // two run at first; the last waits, and is not to overtake the preempted one
+		if err := c.Submit(&Request{ID: fmt.Sprint(i), Prompt: sequential(1000*i, 40), MaxTokens: n, Answer: uint64(i)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -261,18 +261,43 @@ func TestPreemptionRecomputesAndCountsHitsOnce(t *testing.T) {
 		}
 	}
 	s := c.Stats()
-	if s.Preemptions == 0 || s.Hits != 0 || s.Queries != 80 || s.GeneratedTokens != 160 || s.PromptTokens != 80 {
+	if s.Preemptions == 0 || s.Hits != 0 || s.Queries != 120 || s.GeneratedTokens != 115 || s.PromptTokens != 120 {
 		t.Fatalf("%+v", s)
 	}
-	if fmt.Sprint(order) != "[0 1]" {
-		t.Fatalf("finished in order %v: the last to come is to be preempted", order)
+	if fmt.Sprint(order) != "[0 2 1]" {
+		t.Fatalf("finished in order %v: the second is to be preempted and to stay ahead of the third", order)
 	}
-	for i, got := range []string{"0", "1"} {
+	for i, got := range []string{"0", "1", "2"} {
 		for j, token := range tokens[got] {
 			if token != OutputToken(0, uint64(i), j) {
 				t.Fatalf("token %d of %s changed", j, got)
 			}
 		}
+	}
+}
+
+// Copies of one content are found oldest first, and each leaves on its own.
+func TestCopies(t *testing.T) {
+	p := newPool(4)
+	for range 3 {
+		p.cache(p.take(), 7)
+	}
+	p.cache(p.take(), 8)
+	for _, step := range []struct {
+		release, found int32
+		copies         int
+	}{{1, 0, 2}, {0, 2, 1}, {3, 2, 1}, {2, none, 0}} {
+		p.release([]int32{step.release})
+		if id := p.take(); id != step.release {
+			t.Fatalf("block %d came back, not %d", id, step.release)
+		}
+		id, ok := p.lookup(7)
+		if (ok && id != step.found) || ok != (step.found != none) || p.copies()[7] != step.copies {
+			t.Fatalf("after the eviction of %d: found %d (%v), %d copies", step.release, id, ok, p.copies()[7])
+		}
+	}
+	if len(p.evicted) != 4 || p.mapped != 0 || p.reset() {
+		t.Fatalf("%+v", p)
 	}
 }
 

@@ -213,13 +213,13 @@ func TestEventsOverZeroMQ(t *testing.T) {
 }
 
 func TestRestartBeginsANewLife(t *testing.T) {
-	e := start(t, Options{Blocks: 400, Rank: 3, Profile: Profile{Base: 20}, Events: "tcp://127.0.0.1:0", Replay: "tcp://127.0.0.1:0"})
+	e := start(t, Options{Blocks: 400, Rank: 3, Profile: Profile{Base: 150}, Events: "tcp://127.0.0.1:0", Replay: "tcp://127.0.0.1:0"})
 	post(t, e, "/v1/completions", `{"prompt":"`+strings.Repeat(" abc", 64)+`","max_tokens":1}`, nil)
 	quiesce(t, e)
 	first := e.Cached()
 	status := make(chan int)
 	go func() {
-		code, _ := post(t, e, "/v1/completions", `{"prompt":"x","max_tokens":5000}`, nil)
+		code, _ := post(t, e, "/v1/completions", `{"prompt":"`+strings.Repeat(" xyz", 64)+`","max_tokens":5000}`, nil)
 		status <- code
 	}()
 	eventually(t, "a request runs", func() bool { return e.Stats().Running == 1 })
@@ -306,15 +306,15 @@ func scrape(t *testing.T, e *Engine) map[string]float64 {
 
 func TestMetrics(t *testing.T) {
 	e := start(t, Options{Blocks: 256})
-	for range 2 {
-		post(t, e, "/v1/completions", `{"prompt":"`+strings.Repeat(" abc", 50)+`","max_tokens":7}`, nil)
+	for _, n := range []int{7, 1} {
+		post(t, e, "/v1/completions", fmt.Sprintf(`{"prompt":"%s","max_tokens":%d}`, strings.Repeat(" abc", 50), n), nil)
 	}
 	quiesce(t, e)
 	got := scrape(t, e)
 	for name, want := range map[string]float64{
 		"vllm:prefix_cache_queries_total": 100, "vllm:prefix_cache_hits_total": 48, "vllm:prompt_tokens_total": 100,
-		"vllm:generation_tokens_total": 14, "vllm:num_preemptions_total": 0, "vllm:request_success_total": 2,
-		"vllm:time_to_first_token_seconds": 2, "vllm:inter_token_latency_seconds": 12, "vllm:num_requests_running": 0,
+		"vllm:generation_tokens_total": 8, "vllm:num_preemptions_total": 0, "vllm:request_success_total": 2,
+		"vllm:time_to_first_token_seconds": 2, "vllm:inter_token_latency_seconds": 6, "vllm:num_requests_running": 0,
 		"vllm:num_requests_waiting": 0, "vllm:kv_cache_usage_perc": 0, "vllm:cache_config_info": 1,
 	} {
 		if v, ok := got[name]; !ok || v != want {
