@@ -9,17 +9,27 @@ import (
 	"github.com/warmpath/warmpath/libs/kvevent"
 )
 
-// resident fills an index with about n rows: chains of so many keys, held by all engines to depths that depth tells.
-func resident(b *testing.B, rows, length, engines int, depth func(engine int) int) (*Index, [][]uint64) {
+// resident fills an index with 4,096 chains of so many keys, of which four at a time share 70 %, held by all engines to
+// depths that depth tells.
+func resident(b *testing.B, length, engines int, depth func(engine int) int) (*Index, [][]uint64) {
 	b.Helper()
 	x := NewIndex()
-	chains := make([][]uint64, 0, rows/length)
-	for range max(4096, rows/length) {
-		chains = append(chains, chain(uint64(len(chains))+1, length))
+	chains := make([][]uint64, 0, 4096)
+	for i := range uint64(4096) {
+		keys := chain(i+1, length)
+		if i%4 != 0 {
+			copy(keys[:length*7/10], chains[i/4*4])
+		}
+		chains = append(chains, keys)
 	}
-	for _, keys := range chains {
+	for i, keys := range chains {
 		for e := range engines {
-			x.Apply(fmt.Sprintf("e%03d", e), show(keys[:depth(e)]))
+			d := depth(e)
+			from := 0
+			if i%4 != 0 {
+				from = min(d, length*7/10)
+			}
+			x.Apply(fmt.Sprintf("e%03d", e), show(keys[from:d]))
 		}
 	}
 	rand.New(rand.NewPCG(1, 2)).Shuffle(len(chains), func(i, j int) { chains[i], chains[j] = chains[j], chains[i] })
@@ -41,26 +51,26 @@ func BenchmarkMatch(b *testing.B) {
 	same := func(int) int { return 500 }
 	distinct := func(e int) int { return 500 - e*29 }
 	b.Run("chain=500/holders=16/depths=same/resident=1M", func(b *testing.B) {
-		x, chains := resident(b, 1_000_000, 500, 16, same)
+		x, chains := resident(b, 500, 16, same)
 		benchMatch(b, x, chains)
 	})
 	b.Run("chain=500/holders=16/depths=distinct/resident=1M", func(b *testing.B) {
-		x, chains := resident(b, 1_000_000, 500, 16, distinct)
+		x, chains := resident(b, 500, 16, distinct)
 		benchMatch(b, x, chains)
 	})
 	b.Run("miss", func(b *testing.B) {
-		x, chains := resident(b, 1_000_000, 500, 16, func(int) int { return 250 })
+		x, chains := resident(b, 500, 16, same)
 		for i := range chains {
 			chains[i] = chain(uint64(i)+1<<20, 500)
 		}
 		benchMatch(b, x, chains)
 	})
 	b.Run("chain=500/engines=64/resident=1M", func(b *testing.B) {
-		x, chains := resident(b, 1_000_000, 500, 64, func(e int) int { return 500 - e*7 })
+		x, chains := resident(b, 500, 64, func(e int) int { return 500 - e*7 })
 		benchMatch(b, x, chains)
 	})
 	b.Run("chain=500/engines=256/resident=1M", func(b *testing.B) {
-		x, chains := resident(b, 1_000_000, 500, 256, func(e int) int { return 500 - e })
+		x, chains := resident(b, 500, 256, func(e int) int { return 500 - e })
 		benchMatch(b, x, chains)
 	})
 }
@@ -153,19 +163,27 @@ func BenchmarkApplyIndex(b *testing.B) {
 	b.ReportMetric(chains*length, "rows")
 }
 
-// BenchmarkDropEngine drops one of 16 engines that hold all of 1M rows, and brings it back unseen.
+// BenchmarkDropEngine drops one of 16 engines that hold 1M rows each, frees its rows and brings it back.
 func BenchmarkDropEngine(b *testing.B) {
-	x, chains := resident(b, 1_000_000, 244, 16, func(int) int { return 244 })
-	for i := 0; b.Loop(); i++ {
-		x.Drop(fmt.Sprintf("e%03d", i%16))
-		b.StopTimer()
-		x.Apply(fmt.Sprintf("e%03d", i%16), show(chains[i%len(chains)]))
-		if i%8 == 7 {
-			for !x.Sweep(1 << 20) {
-			}
+	x, chains := resident(b, 500, 16, func(int) int { return 500 })
+	rows := x.Rows()
+	var drop, sweep time.Duration
+	n := 0
+	for b.Loop() {
+		id := fmt.Sprintf("e%03d", n%16)
+		start := time.Now()
+		x.Drop(id)
+		dropped := time.Now()
+		for !x.Sweep(1 << 16) {
 		}
-		b.StartTimer()
+		drop, sweep = drop+dropped.Sub(start), sweep+time.Since(dropped)
+		for _, keys := range chains {
+			x.Apply(id, show(keys))
+		}
+		n++
 	}
+	b.ReportMetric(float64(drop.Nanoseconds())/float64(n), "ns/drop")
+	b.ReportMetric(float64(sweep.Nanoseconds())/float64(n)/float64(rows), "ns/row-swept")
 	b.ReportMetric(float64(len(chains)), "chains")
-	b.ReportMetric(float64(x.Rows()), "rows")
+	b.ReportMetric(float64(rows), "rows")
 }

@@ -25,13 +25,16 @@ type Index struct {
 	order   []*member // by id
 	holders holders
 	cursor  int // next segment to sweep
+	touched uint64
 }
 
 // NewIndex returns an Index that knows no engine.
 func NewIndex() *Index { return &Index{members: map[string]*member{}} }
 
-// applyStep bounds how many keys are applied while readers wait.
-const applyStep = 256
+const (
+	applyStep = 256 // keys applied at most while readers wait
+	ahead     = 16  // keys whose rows are fetched at once
+)
 
 // Apply shows and hides what the run says. An unknown engine is added. What cannot be, such as a key hidden that was
 // not shown, changes nothing and is counted. Readers may see a run applied in part.
@@ -59,6 +62,9 @@ func (x *Index) apply(m *member, r *Run, live bool) {
 		return
 	}
 	for i, key := range keys {
+		if i%ahead == 0 {
+			x.touch(keys[i:min(i+ahead, len(keys))])
+		}
 		if i%applyStep == applyStep-1 && live {
 			x.mu.Unlock()
 			x.mu.Lock()
@@ -68,6 +74,18 @@ func (x *Index) apply(m *member, r *Run, live bool) {
 		}
 		x.turn(m, key, r.GPU, r.Any, live)
 	}
+}
+
+// touch reads where these keys are or will be, none after another, so that the memory they lie in is fetched at once.
+func (x *Index) touch(keys []uint64) {
+	var sum uint64
+	for _, key := range keys {
+		seg, rest := spread(key)
+		if s := &x.segments[seg]; len(s.rows) > 0 {
+			sum += s.rows[s.home(rest)].set
+		}
+	}
+	x.touched = sum // so that the compiler keeps the loop
 }
 
 // turn applies one key's change of sets.

@@ -38,22 +38,33 @@ type query struct {
 	out  []Depth
 }
 
-// narrow answers where a set is one word.
+// narrow answers where a set is one word. After the first key it asks for all that it gallops over before it looks at
+// any, so that the memory they lie in is fetched at once.
 func (q *query) narrow(live uint64) {
 	set := q.x.set(q.keys[0]) & live
-	last := len(q.keys) - 1
-	for at, by := 0, 1; set != 0; by *= 2 {
-		if at == last {
-			q.end(set, 0, last+1)
+	if set == 0 {
+		return
+	}
+	var ahead [bits.UintSize]struct {
+		at  int
+		set uint64
+	}
+	n, last := 0, len(q.keys)-1
+	for at, by := 0, 1; at < last; by *= 2 {
+		at = min(at+by, last)
+		ahead[n].at, ahead[n].set = at, q.x.set(q.keys[at])&live
+		n++
+	}
+	at := 0
+	for _, next := range ahead[:n] {
+		if set&^next.set != 0 {
+			q.split(at, next.at, set, next.set, live)
+		}
+		if at, set = next.at, next.set; set == 0 {
 			return
 		}
-		to := min(at+by, last)
-		next := q.x.set(q.keys[to]) & live
-		if set&^next != 0 {
-			q.split(at, to, set, next, live)
-		}
-		at, set = to, next
 	}
+	q.end(set, 0, last+1)
 }
 
 // split finds where the holders in a and not in b, the sets of keys from and to, end.
