@@ -26,12 +26,13 @@ type answer struct {
 	chat     bool
 	id       string // cmpl-… or chatcmpl-…
 	created  int64
-	prompts  int // prompt tokens
+	prompts  int    // prompt tokens
+	engine   string // the engine's name
 }
 
 // complete serves /v1/completions and /v1/chat/completions.
 func (e *Engine) complete(w http.ResponseWriter, r *http.Request, chat bool) {
-	a := answer{call: newCall(), body: &body{}, chat: chat, created: time.Now().Unix()}
+	a := answer{call: newCall(), body: &body{}, chat: chat, created: time.Now().Unix(), engine: e.o.Name}
 	if err := readBody(w, r, a.body); err != nil {
 		writeError(w, err)
 		return
@@ -94,7 +95,7 @@ func (e *Engine) prepare(a *answer, id string) error {
 			index := len(a.requests)
 			q := &Request{
 				ID: a.id + "-" + strconv.FormatUint(call, 36) + "-" + strconv.Itoa(index), Prompt: t, MaxTokens: limit,
-				Answer: a.name(t, i), Salt: a.body.Salt,
+				Answer: a.name(t, i), Salt: a.body.Salt, Remote: a.body.Transfer.RemotePrefill,
 				Tag: &choice{call: a.call, index: index, arrived: time.Now(), stops: stops},
 			}
 			if adapter >= 0 {

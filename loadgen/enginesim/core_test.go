@@ -21,7 +21,11 @@ func TestEventsAreTheCache(t *testing.T) {
 		f := newFold()
 		index := prefix.NewEngine(prefix.EngineOptions{Pool: "p", BlockSize: 16, Blocks: c.Options().Blocks})
 		finished := 0
-		drive(t, c, mixed(seed, 300), func(_, _ time.Duration, r *StepResult) {
+		arrivals := mixed(seed, 300)
+		for i := range arrivals {
+			arrivals[i].r.Remote = i%9 == 0
+		}
+		drive(t, c, arrivals, func(_, _ time.Duration, r *StepResult) {
 			f.add(t, r.Events)
 			if cached := c.Cached(); !maps.Equal(cached, f.copies) {
 				t.Fatalf("cache holds %d hashes, events add up to %d", len(cached), len(f.copies))
@@ -33,7 +37,7 @@ func TestEventsAreTheCache(t *testing.T) {
 				t.Fatalf("%d stored, %d removed, %d mapped", f.stored, f.removed, s.Cached)
 			}
 			for _, o := range r.Outputs {
-				if n := len(o.Request.Prompt); o.Hit%16 != 0 || o.Hit > (n-1)/16*16 {
+				if n := len(o.Request.Prompt); !o.Request.Remote && (o.Hit%16 != 0 || o.Hit > (n-1)/16*16) {
 					t.Fatalf("hit of %d tokens in a prompt of %d", o.Hit, n)
 				}
 				if o.Finished {
@@ -338,6 +342,25 @@ func TestAbortFreesBlocks(t *testing.T) {
 	}
 	if s := c.Stats(); s.Free != 16 || s.Cached != 12 || !c.Idle() {
 		t.Fatalf("%+v", s)
+	}
+}
+
+// A request prepared by one core is hashed anew by another.
+func TestPreparedElsewhere(t *testing.T) {
+	a, b := NewCore(CoreOptions{Hash: QuickHash{1}}), NewCore(CoreOptions{Hash: QuickHash{2}})
+	var r StepResult
+	hashes := map[uint64]bool{}
+	for _, c := range []*Core{a, b, NewCore(CoreOptions{Hash: QuickHash{1}})} {
+		q := &Request{ID: "a", Prompt: sequential(0, 40), MaxTokens: 1}
+		a.Prepare(q)
+		if err := c.Submit(q); err != nil {
+			t.Fatal(err)
+		}
+		c.Step(&r)
+		hashes[r.Events[0].Hashes[1]] = true
+	}
+	if len(hashes) != 2 {
+		t.Fatalf("%d different hashes of two seeds", len(hashes))
 	}
 }
 

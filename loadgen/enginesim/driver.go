@@ -233,6 +233,12 @@ func (e *Engine) Restart() error {
 // submit queues all requests of one call, or none.
 func (e *Engine) submit(requests []*Request) error {
 	e.mu.Lock()
+	core := e.core
+	e.mu.Unlock()
+	for _, r := range requests {
+		core.Prepare(r)
+	}
+	e.mu.Lock()
 	defer e.mu.Unlock()
 	if e.closed {
 		return ErrClosed

@@ -210,7 +210,18 @@ func (a *answer) object(parts [][]uint32, u usage) []byte {
 	}
 	text, _ := json.Marshal(u)
 	b = append(append(b, `],"usage":`...), text...)
+	if a.body.Transfer.RemoteDecode {
+		text, _ = json.Marshal(a.handover())
+		b = append(append(b, `,"kv_transfer_params":`...), text...)
+	}
 	return append(b, '}')
+}
+
+// handover is what a prefill engine tells the decode engine: where it would find the blocks. Here they need no fetching.
+func (a *answer) handover() transfer {
+	return transfer{
+		RemotePrefill: true, BlockIDs: [][]int{{}}, EngineID: a.engine, RequestID: a.id, Host: "127.0.0.1", Port: 5600, TPSize: 1,
+	}
 }
 
 func appendString(b []byte, s string) []byte {

@@ -40,6 +40,9 @@ func (c *Core) admit(budget int, load *Load) {
 	for len(c.waiting) > 0 && budget > 0 && len(c.running) < c.o.MaxSeqs {
 		s := c.waiting[0]
 		idle := c.find(s)
+		if s.req.Remote && !s.seen {
+			s.done = len(s.tokens) - 1
+		}
 		n := min(len(s.tokens)-s.done, budget)
 		if c.lacks(s, n)+idle > c.pool.free {
 			s.rewind()
@@ -51,7 +54,7 @@ func (c *Core) admit(budget int, load *Load) {
 		if !s.seen {
 			s.seen, s.hit = true, s.done
 			c.stats.Queries += int64(len(s.req.Prompt))
-			c.stats.Hits += int64(s.hit)
+			c.stats.Hits += int64(s.cached * c.o.BlockSize)
 		}
 		c.waiting = c.waiting[1:]
 		c.running = append(c.running, s)

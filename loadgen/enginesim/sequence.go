@@ -19,7 +19,13 @@ type Request struct {
 	LoRAID int64  // adapter number, only with LoRA
 	Salt   string // cache_salt
 	Items  []blockkey.Feature
+	// Remote says that a prefill engine has computed the prompt: its KV is here when the request is admitted, and only
+	// the last token is computed again. The transfer takes no time.
+	Remote bool
 	Tag    any // the caller's own
+
+	prepared *sequence // by Prepare of the core by
+	by       *Core
 }
 
 // sequence is a request in the core.
@@ -38,17 +44,19 @@ type sequence struct {
 	seen    bool     // was admitted once
 	plain   bool     // no block has extra keys
 	gone    bool     // finished or aborted
+	scratch []byte
 }
 
 // start makes s the sequence of r, keeping its slices.
 func (s *sequence) start(r *Request, root []byte) {
 	*s = sequence{
-		req:    r,
-		tokens: append(s.tokens[:0], r.Prompt...),
-		hashes: s.hashes[:0],
-		digest: append(s.digest[:0], root...),
-		blocks: s.blocks[:0],
-		plain:  r.LoRA == "" && r.Salt == "" && len(r.Items) == 0,
+		req:     r,
+		tokens:  append(s.tokens[:0], r.Prompt...),
+		hashes:  s.hashes[:0],
+		digest:  append(s.digest[:0], root...),
+		blocks:  s.blocks[:0],
+		scratch: s.scratch,
+		plain:   r.LoRA == "" && r.Salt == "" && len(r.Items) == 0,
 	}
 }
 
@@ -68,12 +76,12 @@ func (c *Core) extra(s *sequence, i int) []kvevent.ExtraKey {
 	}, i*c.o.BlockSize)
 }
 
-// hashBlocks hashes the blocks of s that have become full.
+// hashBlocks hashes the blocks of s that have become full. It touches nothing else.
 func (c *Core) hashBlocks(s *sequence) {
 	size := c.o.BlockSize
 	for i := len(s.hashes); (i+1)*size <= len(s.tokens); i++ {
-		c.scratch = c.o.Hash.Next(c.scratch[:0], s.digest, s.tokens[i*size:(i+1)*size], c.extra(s, i))
-		s.digest = append(s.digest[:0], c.scratch...)
+		s.scratch = c.o.Hash.Next(s.scratch[:0], s.digest, s.tokens[i*size:(i+1)*size], c.extra(s, i))
+		s.digest = append(s.digest[:0], s.scratch...)
 		s.hashes = append(s.hashes, blockkey.Low64(s.digest))
 	}
 }
