@@ -6,9 +6,6 @@ import (
 	eventsv1 "github.com/warmpath/warmpath/proto/warmpath/events/v1"
 )
 
-// version is the newest layout of messages that we read.
-const version = 1
-
 // bucket is where the writer stands in one bucket's log.
 type bucket struct {
 	owner     string // of the last claim; empty where nothing is known, and the next message is believed

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/warmpath/warmpath/libs/eventlog"
 	"github.com/warmpath/warmpath/libs/fleet"
 	"github.com/warmpath/warmpath/libs/prefix"
 	eventsv1 "github.com/warmpath/warmpath/proto/warmpath/events/v1"
@@ -71,8 +72,8 @@ func unreadable(it item) (reason string, err error) {
 	switch {
 	case it.err != nil:
 		return "undecodable", it.err
-	case it.message.Version == 0 || it.message.Version > version:
-		return "version", fmt.Errorf("version %d, this is %d", it.message.Version, version)
+	case it.message.Version == 0 || it.message.Version > eventlog.Version:
+		return "version", fmt.Errorf("version %d, this is %d", it.message.Version, eventlog.Version)
 	case it.message.Owner == "":
 		return "no owner", fmt.Errorf("the message names no owner")
 	}
@@ -156,7 +157,7 @@ func (w *writer) delta(b *bucket, it item, id string, d *eventsv1.Delta) {
 
 func (w *writer) eachRun(it item, runs []*eventsv1.Run, yield func(*prefix.Run) bool) {
 	for _, logged := range runs {
-		r, err := fromLog(logged)
+		r, err := eventlog.Run(logged)
 		if err != nil {
 			w.refuse("unknown run", it, err)
 			continue

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/warmpath/warmpath/libs/bus"
+	"github.com/warmpath/warmpath/libs/eventlog"
 	"github.com/warmpath/warmpath/libs/fleet"
 	eventsv1 "github.com/warmpath/warmpath/proto/warmpath/events/v1"
 )
@@ -165,7 +166,7 @@ func TestBadInputIsRefusedAndTheRestGoesOn(t *testing.T) {
 	o.write(resetOf(e), show(e, 1))
 	o.raw([]byte("\xff\xffnot a message"))
 	o.write(show(e, 2)) // its counter follows
-	future, err := proto.Marshal(&eventsv1.Message{Version: version + 1, Owner: "a", Counter: o.counter + 1, Parts: []*eventsv1.Part{resetOf(e)}})
+	future, err := proto.Marshal(&eventsv1.Message{Version: eventlog.Version + 1, Owner: "a", Counter: o.counter + 1, Parts: []*eventsv1.Part{resetOf(e)}})
 	if err != nil {
 		t.Fatal(err)
 	}
