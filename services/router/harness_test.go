@@ -131,7 +131,7 @@ func (s *stubScorer) say(f func(*scorerv1.ScoreRequest) (*scorerv1.ScoreResponse
 
 // rig is a router with what it needs around it, all on loopback.
 type rig struct {
-	t      *testing.T
+	t      testing.TB
 	rt     *router
 	url    string
 	fleet  *stillFleet
@@ -163,7 +163,7 @@ func (l *logBuffer) lines(message string) (lines []map[string]any) {
 	return lines
 }
 
-func newRig(t *testing.T, cfg Config) *rig {
+func newRig(t testing.TB, cfg Config) *rig {
 	t.Helper()
 	g := &rig{t: t, fleet: &stillFleet{}, mail: &mailbox{}, scorer: &stubScorer{}, logs: &logBuffer{}}
 	g.fleet.set(func(*fleet.View) {})
