@@ -45,6 +45,9 @@ func (e *Engine) alloc(hash uint64, parent uint32) uint32 {
 		e.blocks[at] = block{hash: hash}
 	} else {
 		at = uint32(len(e.blocks))
+		if n := len(e.blocks); n == cap(e.blocks) && n > 1<<12 {
+			e.blocks = append(make([]block, 0, n+n/8), e.blocks...) // append would leave a fifth unused
+		}
 		e.blocks = append(e.blocks, block{hash: hash})
 	}
 	e.live++
@@ -145,84 +148,3 @@ func (e *Engine) after(at, top uint32, deeper bool) uint32 {
 
 // start is where in the prompt a keyed block begins.
 func (e *Engine) start(at uint32) uint32 { return e.blocks[e.blocks[at].parent].end }
-
-// A finder finds blocks by engine hash or by key; several blocks may have one key. Open addressing, linear probing,
-// backward-shift deletion; 0 is an empty slot.
-type finder struct {
-	slots []uint32
-	used  int
-	byKey bool
-}
-
-func (f *finder) word(b *block) uint64 {
-	if f.byKey {
-		return b.key
-	}
-	return b.hash
-}
-
-// scatter spreads keys and engine hashes, which may be anything, over 64 bits.
-func scatter(word uint64) uint64 {
-	word ^= word >> 32
-	word *= 0x9e3779b97f4a7c15
-	return word ^ word>>29
-}
-
-func (f *finder) home(word uint64) int { return int(scatter(word)) & (len(f.slots) - 1) }
-
-// find returns the first block with this word after the slot of the one before, or 0. The first call passes -1.
-func (f *finder) find(blocks []block, word uint64, after int) (at uint32, slot int) {
-	if f.used == 0 {
-		return 0, -1
-	}
-	slot = after
-	if slot < 0 {
-		slot = f.home(word)
-	} else {
-		slot = (slot + 1) & (len(f.slots) - 1)
-	}
-	for ; f.slots[slot] != 0; slot = (slot + 1) & (len(f.slots) - 1) {
-		if at = f.slots[slot]; f.word(&blocks[at]) == word {
-			return at, slot
-		}
-	}
-	return 0, -1
-}
-
-func (f *finder) put(blocks []block, at uint32) {
-	if f.used >= len(f.slots)*3/4 {
-		old := f.slots
-		f.slots = make([]uint32, max(16, 2*len(old)))
-		for _, o := range old {
-			if o != 0 {
-				f.insert(blocks, o)
-			}
-		}
-	}
-	f.insert(blocks, at)
-	f.used++
-}
-
-func (f *finder) insert(blocks []block, at uint32) {
-	slot := f.home(f.word(&blocks[at]))
-	for f.slots[slot] != 0 {
-		slot = (slot + 1) & (len(f.slots) - 1)
-	}
-	f.slots[slot] = at
-}
-
-func (f *finder) cut(blocks []block, at uint32) {
-	mask := len(f.slots) - 1
-	hole := f.home(f.word(&blocks[at]))
-	for f.slots[hole] != at {
-		hole = (hole + 1) & mask
-	}
-	for i := (hole + 1) & mask; f.slots[i] != 0; i = (i + 1) & mask {
-		home := f.home(f.word(&blocks[f.slots[i]]))
-		if (i-home)&mask >= (i-hole)&mask {
-			f.slots[hole], hole = f.slots[i], i
-		}
-	}
-	f.slots[hole] = 0
-	f.used--
-}

@@ -79,6 +79,7 @@ type Engine struct {
 	keyList []uint64
 	own     [1]uint64
 	extras  extras
+	touched uint32
 }
 
 // NewEngine returns an Engine that holds nothing.
@@ -112,7 +113,9 @@ func (e *Engine) capacity() int {
 
 // room reports whether n more blocks may be kept: 32 times the capacity, since other tiers are larger than gpu memory
 // and some announce no removals.
-func (e *Engine) room(n int) bool { return e.live+len(e.others)+n <= 32*max(e.capacity(), 1<<12) }
+func (e *Engine) room(n int) bool {
+	return e.live+len(e.others)+n <= min(32*max(e.capacity(), 1<<12), maxBlocks-int(inner))
+}
 
 // Fold folds one event and appends what changed to runs, which may let the last one grow. Runs own their slices.
 func (e *Engine) Fold(ev *kvevent.Event, runs []Run) []Run {

@@ -27,10 +27,13 @@ func (e *Engine) Restore(r *Run) {
 	default:
 		ok = len(r.Keys) == len(r.Hashes) && e.restoreKeyed(r, p, &o)
 	}
-	if !ok {
+	if !ok { // or no room
 		e.stats.Malformed++
 	}
 }
+
+// fitsMore reports whether blocks can be numbered; how many may be kept was decided by whoever wrote the log.
+func (e *Engine) fitsMore() bool { return len(e.blocks) < maxBlocks-2 }
 
 // takeKey removes one copy of the block that has this key.
 func (e *Engine) takeKey(key uint64, p place, o *output) bool {
@@ -52,6 +55,9 @@ func (e *Engine) restoreUnkeyed(r *Run, p place, o *output) bool {
 	}
 	parent := r.Parent
 	for _, h := range r.Hashes {
+		if !e.fitsMore() {
+			return false
+		}
 		at, _ := e.names.find(e.blocks, h, -1)
 		switch {
 		case r.HasParent && (at == 0 || e.blocks[at].flags&keyed == 0):
@@ -76,6 +82,9 @@ func (e *Engine) restoreKeyed(r *Run, p place, o *output) bool {
 		}
 	}
 	for i, h := range r.Hashes {
+		if !e.fitsMore() {
+			return false
+		}
 		at, _ := e.names.find(e.blocks, h, -1)
 		if at == 0 || e.blocks[at].flags&keyed == 0 {
 			over := &e.blocks[prev]

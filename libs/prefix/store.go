@@ -89,6 +89,7 @@ func (e *Engine) store(ev *kvevent.Event, o *output) {
 		}
 		return
 	}
+	e.touched = e.names.touch(ev.Hashes)
 	s := storing{ev: ev, place: p, join: e.joinable(ev), known: true, parent: ev.Parent}
 	if ev.HasParent {
 		s.prev, _ = e.names.find(e.blocks, ev.Parent, -1)
