@@ -280,6 +280,26 @@ func TestPreemptionRecomputesAndCountsHitsOnce(t *testing.T) {
 	}
 }
 
+func TestResetIsToldWithTheNextStep(t *testing.T) {
+	c, f := NewCore(CoreOptions{Blocks: 16}), newFold()
+	var r StepResult
+	_ = c.Submit(&Request{ID: "a", Prompt: sequential(0, 64), MaxTokens: 2})
+	c.Step(&r)
+	f.add(t, r.Events)
+	if c.Reset() {
+		t.Fatal("reset while blocks are in use")
+	}
+	c.Step(&r)
+	if !c.Reset() || len(c.Cached()) != 0 || c.Step(&r) {
+		t.Fatal("no reset of an idle engine")
+	}
+	_ = c.Submit(&Request{ID: "a", Prompt: sequential(0, 64), MaxTokens: 1})
+	c.Step(&r)
+	if f.add(t, r.Events); r.Events[0].Kind != kvevent.Cleared || r.Outputs[0].Hit != 0 || !maps.Equal(f.copies, c.Cached()) {
+		t.Fatalf("%+v", r)
+	}
+}
+
 // Copies of one content are found oldest first, and each leaves on its own.
 func TestCopies(t *testing.T) {
 	p := newPool(4)

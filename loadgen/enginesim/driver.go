@@ -119,7 +119,10 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 	if wire != nil {
 		e.events, e.replay = wire.Endpoints()
 	}
-	e.server = &http.Server{Handler: e.routes(), BaseContext: func(net.Listener) context.Context { return ctx }}
+	e.server = &http.Server{
+		Handler: e.routes(), ReadHeaderTimeout: 10 * time.Second,
+		BaseContext: func(net.Listener) context.Context { return ctx },
+	}
 	e.done.Go(func() { e.run(ctx) })
 	e.done.Go(func() { _ = e.server.Serve(listener) })
 	e.done.Go(func() {

@@ -205,3 +205,45 @@ func TestModels(t *testing.T) {
 		t.Fatalf("%+v", d)
 	}
 }
+
+func FuzzTokenize(f *testing.F) {
+	for _, text := range []string{"", " abc d", "<|im_end|", "\xff\n<|image_pad|>x"} {
+		f.Add(text)
+	}
+	f.Fuzz(func(t *testing.T, text string) {
+		if got := string(Detokenize(nil, Tokenize(nil, text)...)); got != text {
+			t.Fatalf("%q became %q", text, got)
+		}
+	})
+}
+
+// Whatever a body holds is a prompt or vLLM's error, and never more choices than the limit.
+func FuzzBody(f *testing.F) {
+	for _, body := range []string{
+		`{"prompt":[[1,2],[]],"n":1000,"max_tokens":9}`, `{"prompt":[[]]}`, `{"prompt":[`, `{"prompt":[ ]}`, `{"prompt":[null]}`,
+		`{"messages":[{"role":"a","content":[{"type":"text","text":"b"}]}],"tools":[{}],"continue_final_message":true}`,
+	} {
+		f.Add(body, true)
+		f.Add(body, false)
+	}
+	e := newEngine(Options{Model: "m", Blocks: 64}.withDefaults())
+	f.Fuzz(func(t *testing.T, text string, chat bool) {
+		a := answer{call: newCall(), body: &body{}, chat: chat}
+		if json.Unmarshal([]byte(text), a.body) != nil {
+			return
+		}
+		if err := e.prepare(&a, ""); err != nil {
+			if api := asAPI(err); api.status != 400 && api.status != 404 {
+				t.Fatalf("%q: %v", text, err)
+			}
+			return
+		}
+		if len(a.requests) == 0 || len(a.requests) > 1024 {
+			t.Fatalf("%q: %d requests", text, len(a.requests))
+		}
+		if err := e.submit(a.requests); err != nil {
+			t.Fatalf("%q: %v", text, err)
+		}
+		e.abort(a.requests)
+	})
+}
