@@ -11,6 +11,10 @@ type EngineOptions struct {
 	Pool      string // pool id
 	BlockSize int    // the pool's canonical block size in tokens
 	Blocks    int    // the engine's capacity in blocks; 0 means 1<<16 and that nothing is known of it
+	// Multimodal says that prompts may hold more than text: then blocks announced without extra keys, as vLLM before
+	// v0.17 does, cannot be told apart by their tokens. In gpu memory they are counted only; in other tiers, where
+	// vLLM never sends extra keys, what they are must be known from gpu memory.
+	Multimodal bool
 }
 
 // EngineStats counts what an Engine holds and what it has passed over.

@@ -193,6 +193,21 @@ func TestUnjoinableIsCountedOnly(t *testing.T) {
 	}
 }
 
+// A multimodal engine that sends no extra keys is not indexed; what it offloads is known by its hashes.
+func TestMultimodalWithoutExtraKeys(t *testing.T) {
+	r := newRig(t, EngineOptions{BlockSize: 16, Multimodal: true})
+	tokens := prompt(32, 1)
+	gpu, cpu := stored(tokens, 16, 1, 2), stored(tokens, 16, 1, 2)
+	cpu.Medium = "CPU"
+	r.fold(gpu)
+	r.depth(tokens, blockkey.Scope{}, 0, 0)
+	r.fold(kvevent.Event{Kind: kvevent.Removed, Hashes: gpu.Hashes}, cpu)
+	r.depth(tokens, blockkey.Scope{}, 0, 0)
+	gpu.HasExtra, gpu.Extra = true, make([][]kvevent.ExtraKey, 2)
+	r.fold(gpu, kvevent.Event{Kind: kvevent.Removed, Hashes: gpu.Hashes})
+	r.depth(tokens, blockkey.Scope{}, 0, 2)
+}
+
 func TestExtraKeysJoinRequests(t *testing.T) {
 	tokens := prompt(48, 1)
 	ev := stored(tokens, 16, 1, 2, 3)

@@ -24,7 +24,7 @@ type goldenStep struct {
 		Tokens []uint32 `json:"token_ids"`
 		Salt   string   `json:"cache_salt"`
 		LoRA   string   `json:"lora_name"`
-		MM     []any    `json:"mm"`
+		MM     [][]any  `json:"mm"` // identifier, first token, length
 		Embeds any      `json:"prompt_embeds"`
 		Hashes []string `json:"block_hashes"`
 	}
@@ -130,8 +130,8 @@ func TestGoldenFlows(t *testing.T) {
 				t.Fatalf("%s %s step %d: restored from runs: %+v, want %+v", file, s.Stream, s.Step, shadow.Stats(), e.Stats())
 			}
 			steps++
-			if old := !strings.Contains(file, "main-2026") && !strings.Contains(file, "v0.23"); !old || s.Request.Salt == "" {
-				depths += goldenDepth(t, x, &s, want) // old events do not tell a salted block from a plain one
+			if old := !strings.Contains(file, "main-2026") && !strings.Contains(file, "v0.23"); !old || s.Request.Salt == "" && len(s.Request.MM) == 0 {
+				depths += goldenDepth(t, x, &s, want) // old events do not tell salts and items
 			}
 		}
 		if st := e.Stats(); st.UnknownRemovals != 0 || st.Malformed != 0 || st.Refused != "" || st.Partial != "" {
@@ -146,11 +146,15 @@ func TestGoldenFlows(t *testing.T) {
 
 // goldenDepth compares the depth of a step's own prompt, and returns whether it could be.
 func goldenDepth(t *testing.T, x *Index, s *goldenStep, cached map[copyKey]int) int {
-	if len(s.Request.MM) > 0 || s.Request.Embeds != nil || len(s.Request.Hashes) == 0 {
+	if s.Request.Embeds != nil || len(s.Request.Hashes) == 0 {
 		return 0
 	}
 	scope := blockkey.Scope{Pool: "p", BlockSize: s.BlockSize, LoRA: s.Request.LoRA, Salt: s.Request.Salt}
-	keys := blockkey.Keys(nil, scope, s.Request.Tokens, nil)
+	var items []blockkey.Item
+	for _, m := range s.Request.MM {
+		items = append(items, blockkey.Item{ID: m[0].(string), Start: int(m[1].(float64))})
+	}
+	keys := blockkey.Keys(nil, scope, s.Request.Tokens, items)
 	want := 0
 	for i := range keys {
 		if i >= len(s.Request.Hashes) || cached[copyKey{GPU, 0, low64(t, s.Request.Hashes[i])}] == 0 {

@@ -8,10 +8,10 @@ import (
 )
 
 // joinable reports whether the blocks of a stored event can be joined to requests at all. They cannot where a LoRA
-// adapter has an id and no name, where tokens and hashes do not pair, where extra keys do not, and where block sizes
+// adapter has an id and no name, where a multimodal engine sends no extra keys, where tokens and hashes do not pair, where extra keys do not, and where block sizes
 // do not divide.
 func (e *Engine) joinable(ev *kvevent.Event) bool {
-	if ev.HasLoRAID && ev.LoRAName == "" || ev.BlockSize <= 0 || ev.BlockSize > maxBlockSize ||
+	if ev.HasLoRAID && ev.LoRAName == "" || e.o.Multimodal && !ev.HasExtra || ev.BlockSize <= 0 || ev.BlockSize > maxBlockSize ||
 		len(ev.Tokens) != len(ev.Hashes)*ev.BlockSize || len(ev.Extra) != 0 && len(ev.Extra) != len(ev.Hashes) {
 		return false
 	}

@@ -67,6 +67,7 @@ func (e *Engine) see(group int32, o *output) {
 type storing struct {
 	ev     *kvevent.Event
 	place  place
+	opaque bool   // it says nothing but hashes: what they are must be known from elsewhere
 	join   bool   // its blocks can be joined to requests, as far as the event as a whole can tell
 	prev   uint32 // block before the next one
 	known  bool   // prev is meant; else it is the root's number
@@ -91,6 +92,7 @@ func (e *Engine) store(ev *kvevent.Event, o *output) {
 	}
 	e.touched = e.names.touch(ev.Hashes)
 	s := storing{ev: ev, place: p, join: e.joinable(ev), known: true, parent: ev.Parent}
+	s.opaque = ev.BlockSize == 0 && len(ev.Tokens) == 0 || e.o.Multimodal && !ev.HasExtra && p.tier != GPU
 	if ev.HasParent {
 		s.prev, _ = e.names.find(e.blocks, ev.Parent, -1)
 		s.known = s.prev != 0
@@ -115,7 +117,7 @@ func (e *Engine) storeOne(s *storing, i int, hash uint64, o *output) (at uint32,
 		s.lost = false
 		return at, true
 	}
-	if s.ev.BlockSize == 0 && len(s.ev.Tokens) == 0 { // a placeholder: what it is must be known from elsewhere
+	if s.opaque {
 		if at == 0 && e.mayKeep(1) {
 			at = e.alloc(hash, orphans)
 		}
