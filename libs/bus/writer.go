@@ -65,7 +65,7 @@ func (w *Writer) send(ctx context.Context, data []byte, try func(context.Context
 			w.c.log.Warn("cannot publish yet", "subject", w.subject, "err", err)
 		}
 		if ended := w.c.pause(ctx, backoff(n)); ended != nil {
-			return 0, fmt.Errorf("publish to %s: %w (%v)", w.subject, ended, err)
+			return 0, fmt.Errorf("publish to %s: %w (%w)", w.subject, ended, err)
 		}
 	}
 }

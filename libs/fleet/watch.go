@@ -95,7 +95,7 @@ func (w *Watcher) run(ctx context.Context, c *bus.Conn, updates <-chan update) {
 	tick := time.NewTicker(tickEvery)
 	defer tick.Stop()
 	for {
-		dirty := false
+		var dirty bool
 		select {
 		case <-ctx.Done():
 			return

@@ -39,9 +39,9 @@ func Append(dst []byte, b *Batch, enc Encoding) []byte {
 }
 
 func appendEvent(dst []byte, ev *Event, enc Encoding) []byte {
-	w := eventWriter{named: enc == MapForm}
+	w := eventWriter{dst: dst, named: enc == MapForm}
 	head := len(dst)
-	w.dst = append(dst, 0) // the number of fields, known at the end: never above 15
+	w.dst = append(w.dst, 0) // the number of fields, known at the end: never above 15
 	switch ev.Kind {
 	case Stored:
 		w.tag("BlockStored")

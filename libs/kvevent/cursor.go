@@ -119,13 +119,13 @@ func (c *cursor) skipHead() (inner uint64, err error) {
 	case code == neverUsed:
 		return 0, ErrTruncated
 	case msgpcode.IsFixedNum(code), code == msgpcode.Nil, code == msgpcode.False, code == msgpcode.True:
-		return 0, c.pass(1, 0, 0)
+		return 0, c.pass(0, 0)
 	case msgpcode.IsFixedMap(code):
-		return 2 * uint64(code&msgpcode.FixedMapMask), c.pass(1, 0, 0)
+		return 2 * uint64(code&msgpcode.FixedMapMask), c.pass(0, 0)
 	case msgpcode.IsFixedArray(code):
-		return uint64(code & msgpcode.FixedArrayMask), c.pass(1, 0, 0)
+		return uint64(code & msgpcode.FixedArrayMask), c.pass(0, 0)
 	case msgpcode.IsFixedString(code):
-		return 0, c.pass(1, 0, uint64(code&msgpcode.FixedStrMask))
+		return 0, c.pass(0, uint64(code&msgpcode.FixedStrMask))
 	}
 	l := layouts[code-msgpcode.Bin8]
 	size, err := c.size(int(l.length))
@@ -133,9 +133,9 @@ func (c *cursor) skipHead() (inner uint64, err error) {
 		return 0, err
 	}
 	if l.elements > 0 {
-		return uint64(l.elements) * size, c.pass(1, int(l.length), 0)
+		return uint64(l.elements) * size, c.pass(int(l.length), 0)
 	}
-	return 0, c.pass(1, int(l.length), uint64(l.fixed)+size)
+	return 0, c.pass(int(l.length), uint64(l.fixed)+size)
 }
 
 // size reads the length field of the given width behind the next code, without moving.
@@ -155,11 +155,12 @@ func (c *cursor) size(width int) (uint64, error) {
 	return 0, nil
 }
 
-func (c *cursor) pass(code, length int, content uint64) error {
-	if uint64(c.left()) < uint64(code+length)+content {
+// pass moves behind one code byte, its length field and its content.
+func (c *cursor) pass(length int, content uint64) error {
+	if uint64(c.left()) < uint64(1+length)+content {
 		return ErrTruncated
 	}
-	c.off += code + length + int(content)
+	c.off += 1 + length + int(content)
 	return nil
 }
 

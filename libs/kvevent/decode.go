@@ -2,7 +2,6 @@ package kvevent
 
 import (
 	"fmt"
-	"math"
 
 	"github.com/vmihailenco/msgpack/v5"
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
@@ -149,7 +148,7 @@ func (d *Decoder) events(n int, b *Batch) bool {
 func (d *Decoder) rank(b *Batch) bool {
 	start := d.in.off
 	if d.in.peek() != msgpcode.Nil {
-		if rank, err := d.count(math.MaxInt32); err == nil {
+		if rank, err := d.count(); err == nil {
 			b.Rank, b.HasRank = rank, true
 			return true
 		}

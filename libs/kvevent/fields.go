@@ -2,7 +2,6 @@ package kvevent
 
 import (
 	"fmt"
-	"math"
 	"math/bits"
 
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
@@ -111,7 +110,7 @@ func (d *Decoder) field(f field, ev *Event, b *Batch) (err error) {
 	case tokenIDs:
 		ev.Tokens, err = d.tokens(b)
 	case blockSize:
-		ev.BlockSize, err = d.count(math.MaxInt32)
+		ev.BlockSize, err = d.count()
 	case loraID:
 		ev.LoRAID, err = d.signed()
 		ev.HasLoRAID = true
@@ -123,12 +122,12 @@ func (d *Decoder) field(f field, ev *Event, b *Batch) (err error) {
 		ev.Extra, err = d.extra(b)
 		ev.HasExtra = true
 	case groupIdx:
-		ev.Group, err = d.count(math.MaxInt32)
+		ev.Group, err = d.count()
 		ev.HasGroup = true
 	case kvCacheSpecKind:
 		ev.SpecKind, err = d.text()
 	case kvCacheSpecSlidingWindow:
-		ev.SlidingWindow, err = d.count(math.MaxInt32)
+		ev.SlidingWindow, err = d.count()
 	case locality:
 		ev.Locality, err = d.text()
 	case ownership:

@@ -63,10 +63,10 @@ func (d *Decoder) text() (string, error) {
 	return s, nil
 }
 
-// count reads a number from 0 to limit.
-func (d *Decoder) count(limit uint64) (int, error) {
+// count reads a number that fits any int: from 0 to 2^31-1.
+func (d *Decoder) count() (int, error) {
 	bits, negative, err := d.in.integer()
-	if err == nil && (negative || bits > limit) {
+	if err == nil && (negative || bits > math.MaxInt32) {
 		return 0, ErrShape
 	}
 	return int(bits), err

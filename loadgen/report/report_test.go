@@ -129,7 +129,7 @@ func TestPageIsSelfContainedAndWhole(t *testing.T) {
 	for i, p := range plots {
 		d := xml.NewDecoder(strings.NewReader(p))
 		for {
-			if _, err := d.Token(); err == io.EOF {
+			if _, err := d.Token(); errors.Is(err, io.EOF) {
 				break
 			} else if err != nil {
 				t.Fatalf("plot %d is not XML: %v", i, err)

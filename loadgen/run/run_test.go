@@ -182,7 +182,7 @@ func TestFailures(t *testing.T) {
 		says   string
 		output int
 	}{
-		"refused":         {func(w http.ResponseWriter) { http.Error(w, "too busy", 503) }, ErrStatus, "status 503: too busy", 0},
+		"refused":         {func(w http.ResponseWriter) { http.Error(w, "too busy", http.StatusServiceUnavailable) }, ErrStatus, "status 503: too busy", 0},
 		"cut off":         {func(w http.ResponseWriter) { flush(w, token+token) }, ErrStream, "after 2 chunks", 2},
 		"no token":        {func(w http.ResponseWriter) { flush(w, usage+done) }, ErrStream, "after 0 chunks", 7},
 		"error in stream": {func(w http.ResponseWriter) { flush(w, token+`data: {"error":{"message":"engine died"}}`+"\n\n") }, ErrStream, "engine died", 1},

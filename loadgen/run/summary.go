@@ -62,7 +62,7 @@ func (r *Result) Summary(engines ...string) Summary {
 }
 
 // TTFT is the time from when the request was due to its first token; meaningless where Err is set.
-func (o *Outcome) TTFT() time.Duration { return o.First - o.Intended }
+func (out *Outcome) TTFT() time.Duration { return out.First - out.Intended }
 
 func (s *Summary) countEngines(outcomes []Outcome) {
 	counts := map[string]int{}

@@ -81,7 +81,7 @@ func (g *generator) conversation(start time.Duration) {
 	for turn := 0; ; turn++ {
 		if r.At >= 0 {
 			on := r
-			on.At = r.At / arrivalGrid * arrivalGrid
+			on.At = r.At.Truncate(arrivalGrid)
 			g.trace.Requests = append(g.trace.Requests, on)
 		}
 		if g.rng.Float64() >= continues[min(turn, len(continues)-1)] {

@@ -12,7 +12,6 @@ import (
 // them: what was asked is kept until then.
 type replays struct {
 	messages []message // live, in order
-	topic    []byte
 	kept     []kept
 }
 
