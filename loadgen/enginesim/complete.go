@@ -62,7 +62,7 @@ func (e *Engine) prepare(a *answer, id string) error {
 	if a.body.Model == "" {
 		a.body.Model = e.o.Model
 	}
-	prompts, err := a.body.completion, error(nil)
+	prompts := a.body.completion
 	if a.chat {
 		prompts = a.body.chat
 	}

@@ -92,7 +92,7 @@ func stream(t *testing.T, e *Engine, path, body string) []reply {
 		t.Fatal(err)
 	}
 	defer resp.Body.Close()
-	if resp.StatusCode != 200 || resp.Header.Get("X-Request-Id") != "my-id" ||
+	if resp.StatusCode != http.StatusOK || resp.Header.Get("X-Request-Id") != "my-id" ||
 		resp.Header.Get("Content-Type") != "text/event-stream; charset=utf-8" {
 		t.Fatalf("%s %v", resp.Status, resp.Header)
 	}

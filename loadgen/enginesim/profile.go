@@ -24,6 +24,8 @@ type Profile struct {
 }
 
 // The profiles that ProfileByName knows.
+//
+//nolint:staticcheck // underscores keep models and parallelism apart
 var (
 	// Instant computes every step in no time.
 	Instant = Profile{Name: "instant"}
