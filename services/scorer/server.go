@@ -72,7 +72,7 @@ func (s *server) Score(ctx context.Context, r *scorerv1.ScoreRequest) (*scorerv1
 func (s *server) find(ctx context.Context, r *scorerv1.ScoreRequest) ([]uint32, tokens.Origin, error) {
 	if end, ok := ctx.Deadline(); ok {
 		var cancel context.CancelFunc
-		ctx, cancel = context.WithDeadline(ctx, end.Add(-s.reserve))
+		ctx, cancel = context.WithDeadline(ctx, end.Add(-min(s.reserve, time.Until(end)/2)))
 		defer cancel()
 	}
 	return s.tokens.Tokens(ctx, r)

@@ -17,8 +17,8 @@ type ask struct {
 
 // cover chooses few members that together answer for the wanted buckets, as far as any do, and gives each bucket to
 // one of them; skipped members are not chosen. It is greedy: most buckets first, of equals the one that has applied
-// the most, then the first by name; members that turn out to be redundant are left out again. For schemes where each
-// member owns the buckets of one residue class that is the smallest set. Cost: members times chosen.
+// the most, then the first by name; members that turn out to be redundant are left out again. Where all members follow
+// one scheme of shards that is the smallest set; while schemes change it is near. Cost: members times chosen.
 func cover(members []fleet.Member, want uint64, skip func(int) bool) []ask {
 	var chosen []ask
 	for left := want; left != 0; {
