@@ -42,6 +42,7 @@ type Options struct {
 	Events, Replay string
 	Topic          string           // of the event messages
 	BufferSteps    int              // batches kept for replay; 0 = 10,000
+	EarlyEvents    bool             // publish when a step begins, as early V1 engines, not when it ends
 	Encoding       kvevent.Encoding // of the events
 	// HashSeed is PYTHONHASHSEED. As in vLLM, an engine without one has hashes that no other engine and no other of
 	// its lives has.

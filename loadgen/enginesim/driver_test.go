@@ -212,6 +212,28 @@ func TestEventsOverZeroMQ(t *testing.T) {
 	}
 }
 
+func TestEventsLeaveWhenTheStepEndsOrBegins(t *testing.T) {
+	for _, early := range []bool{false, true} {
+		e := start(t, Options{
+			Rank: 3, Profile: Profile{Base: 1e6}, EarlyEvents: early, Events: "tcp://127.0.0.1:0", Replay: "tcp://127.0.0.1:0",
+		})
+		_ = e.submit([]*Request{{ID: "a", Prompt: sequential(0, 40), MaxTokens: 1}})
+		eventually(t, "the step begins", func() bool { return e.Stats().Steps == 1 })
+		published := func() int {
+			n := 0
+			if err := kvwire.Replay(t.Context(), e.Replay(), 0, kvwire.ReplayOptions{}, func(kvwire.Frame) { n++ }); err != nil {
+				t.Fatal(err)
+			}
+			return n
+		}
+		if early {
+			eventually(t, "the events are out", func() bool { return published() == 1 })
+		} else if n := published(); n != 0 {
+			t.Errorf("%d batches before the step has ended", n)
+		}
+	}
+}
+
 func TestRestartBeginsANewLife(t *testing.T) {
 	e := start(t, Options{Blocks: 400, Rank: 3, Profile: Profile{Base: 150}, Events: "tcp://127.0.0.1:0", Replay: "tcp://127.0.0.1:0"})
 	post(t, e, "/v1/completions", `{"prompt":"`+strings.Repeat(" abc", 64)+`","max_tokens":1}`, nil)

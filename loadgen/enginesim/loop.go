@@ -47,6 +47,9 @@ func (e *Engine) run(ctx context.Context) {
 				return
 			}
 		}
+		if e.o.EarlyEvents {
+			e.publish(&step, life)
+		}
 		if wait := time.Until(at.next(ready, step.Duration)); wait > 0 {
 			timer.Reset(wait)
 			select {
@@ -73,17 +76,14 @@ func (e *Engine) settle() {
 
 // finish is the end of a step: events go out, and tokens to their clients. What belongs to an earlier life is dropped.
 func (e *Engine) finish(step *StepResult, life int) {
+	if !e.o.EarlyEvents {
+		e.publish(step, life)
+	}
 	now := time.Now()
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if life != e.life {
 		return
-	}
-	if len(step.Events) > 0 && e.wire != nil {
-		batch := kvevent.Batch{
-			TS: float64(now.UnixNano()) / 1e9, Rank: e.o.Rank, HasRank: true, Events: step.Events,
-		}
-		e.wire.Publish(kvevent.Append(nil, &batch, e.o.Encoding))
 	}
 	e.metrics.observe(e.core.Stats())
 	for _, o := range step.Outputs {
@@ -91,5 +91,20 @@ func (e *Engine) finish(step *StepResult, life int) {
 			e.metrics.token(c, &o, now)
 			c.call.push(emitted{choice: c.index, token: o.Token, index: o.Index, hit: o.Hit, last: o.Finished})
 		}
+	}
+}
+
+// publish sends the events of a step, if it has any, as one batch of the present time.
+func (e *Engine) publish(step *StepResult, life int) {
+	if len(step.Events) == 0 {
+		return
+	}
+	batch := kvevent.Batch{
+		TS: float64(time.Now().UnixNano()) / 1e9, Rank: e.o.Rank, HasRank: true, Events: step.Events,
+	}
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	if life == e.life && e.wire != nil {
+		e.wire.Publish(kvevent.Append(nil, &batch, e.o.Encoding))
 	}
 }
