@@ -18,7 +18,7 @@ import (
 )
 
 // TestAHerdOfEqualColdPromptsStaysTogether sends equal prompts at once, none of them in any cache yet: the first
-// choice is booked before the next, so that the others follow it.
+// choice is booked before the next, so that the others follow it; also where a score comes too late.
 func TestAHerdOfEqualColdPromptsStaysTogether(t *testing.T) {
 	const requests, engines = 8, 8
 	for _, c := range []struct {
@@ -42,7 +42,7 @@ func TestAHerdOfEqualColdPromptsStaysTogether(t *testing.T) {
 		got := map[string]int{}
 		for i := range requests {
 			wait.Go(func() {
-				body := fmt.Sprintf(`{"model":%q,"prompt":"the same","stream":true,"seed":%d}`, model, i)
+				body := fmt.Sprintf(`{"model":%q,"prompt":%q,"stream":true,"seed":%d}`, model, strings.Repeat("the same ", 1400), i)
 				resp, err := http.Post(g.url+"/v1/completions", "application/json", strings.NewReader(body))
 				if err != nil {
 					t.Error(err)
@@ -121,6 +121,30 @@ func keysOf(seed uint64, n int) []uint64 {
 	return keys
 }
 
+// TestTheLedgerTeachesRates streams from an engine that is three times slower than the profile, and one as it says.
+func TestTheLedgerTeachesRates(t *testing.T) {
+	now := time.Unix(50_000, 0)
+	p := newPool(poolRecord.ID, policy.RoundRobin, 1, now)
+	view := viewOf(2)
+	for i := range 400 {
+		r, _ := p.reserve(view, wishOf(keysOf(uint64(i), 400), nil, true), now)
+		slow := map[string]float64{"e00": 1, "e01": 3}[r.engine.ID]
+		now = now.Add(time.Duration((r.steps + slow*r.seconds) * float64(time.Second)))
+		r.firstByte(now)
+		for range 20 {
+			step := slow * p.state.StepSeconds(1, r.prompt)
+			now = now.Add(time.Duration(step * float64(time.Second)))
+			r.token(1, time.Duration(step*float64(time.Second)))
+		}
+		r.release(true)
+	}
+	for id, want := range map[string]float64{"e00": 1, "e01": 3} {
+		if r := p.state.Rate(id); r.Prefill < want*.95 || r.Prefill > want*1.05 || r.Decode < want*.95 || r.Decode > want*1.05 {
+			t.Errorf("%s: rate %v, want %v", id, r, want)
+		}
+	}
+}
+
 // TestLedgerAgainstModel drives a pool with random requests and compares every row with sums over the live ones.
 func TestLedgerAgainstModel(t *testing.T) {
 	r := rand.New(rand.NewPCG(11, 12))
@@ -146,7 +170,7 @@ func TestLedgerAgainstModel(t *testing.T) {
 		case 3:
 			if len(live) > 0 {
 				if one := live[r.IntN(len(live))]; one.first {
-					one.token(r.IntN(5))
+					one.token(r.IntN(5), time.Duration(r.IntN(30))*time.Millisecond)
 				}
 			}
 		case 4:

@@ -11,8 +11,11 @@ import (
 	"github.com/warmpath/warmpath/services/router/policy"
 )
 
-// coldDecay is the time in which the memory of cold work falls to 1/e.
-const coldDecay = 30 * time.Second
+const (
+	coldDecay = 30 * time.Second // in which the memory of cold work falls to 1/e
+	keepGaps  = 64               // of one request
+	leastGaps = 8                // fewer say little
+)
 
 // row is this router's ledger of one engine. The pool's lock guards it, but for streamed.
 type row struct {
@@ -51,6 +54,10 @@ type reservation struct {
 	sent     time.Time
 	expected time.Time // when an answer that does not stream is taken to decode
 	streams  bool
+	alone    bool      // nobody waited there when it was chosen: its first byte teaches the prefill rate
+	steps    float64   // seconds of its TTFT that are other steps
+	gaps     []float64 // latest gaps between tokens, at most keepGaps; the request's goroutine has them
+	gapsSeen int
 	streamed int64
 	first    bool
 	ended    bool
@@ -138,16 +145,36 @@ func (r *reservation) firstByte(now time.Time) {
 	r.pool.mu.Lock()
 	defer r.pool.mu.Unlock()
 	if !r.first {
+		if r.alone {
+			r.pool.state.FirstByte(r.engine.ID, now.Sub(r.sent).Seconds(), r.steps, r.seconds, r.uncached)
+		}
 		r.row.decode(r, now)
 	}
 	r.pool.keyed.FirstByte(r.placed, now)
 	r.row.health.good()
 }
 
-// token counts streamed tokens; no lock.
-func (r *reservation) token(n int) {
+// token counts streamed tokens, the first of them gap after the one before; no lock.
+func (r *reservation) token(n int, gap time.Duration) {
 	r.streamed += int64(n)
 	r.row.streamed.Add(int64(n))
+	if gap <= 0 {
+		return
+	}
+	if len(r.gaps) < keepGaps {
+		r.gaps = append(r.gaps, gap.Seconds())
+	} else {
+		r.gaps[r.gapsSeen%keepGaps] = gap.Seconds()
+	}
+	r.gapsSeen++
+}
+
+// learn teaches the engine's decode rate from the median gap, which prefills of others hardly touch. The lock is held.
+func (r *reservation) learn() {
+	if w := r.row; len(r.gaps) >= leastGaps {
+		model := r.pool.state.StepSeconds(w.active-len(w.waiting), w.decodeContext+int(w.streamed.Load()))
+		r.pool.state.Gap(r.engine.ID, policy.Median(r.gaps), model)
+	}
 }
 
 // release ends the reservation; only the first call counts. answered says whether the prompt was computed.
@@ -158,6 +185,7 @@ func (r *reservation) release(answered bool) {
 		return
 	}
 	r.ended = true
+	r.learn()
 	r.row.active--
 	if r.first {
 		r.row.decodeContext -= r.prompt

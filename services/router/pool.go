@@ -103,6 +103,7 @@ func (p *pool) sync(v *fleet.View) {
 func (p *pool) forget(w *row) {
 	if !w.listed && w.active == 0 && p.all[w.engine.ID] == w {
 		delete(p.all, w.engine.ID)
+		p.state.Forget(w.engine.ID)
 	}
 }
 
@@ -181,8 +182,11 @@ func (p *pool) book(q *wish, w *row, i int, now time.Time) *reservation {
 		pool: p, row: w, engine: w.engine, prompt: prompt, cached: cached, uncached: prompt - cached,
 		seconds: p.state.PrefillSeconds(cached, prompt), sent: now, streams: q.streams,
 	}
+	c, rate := &p.seen.Candidates[i], p.state.Rate(w.engine.ID)
+	r.alone = q.streams && c.Waiting == 0
+	r.steps = p.state.StepsBefore(c, r.uncached) * rate.Decode * p.state.StepSeconds(c.Active-c.Waiting, c.DecodeContext)
 	w.add(r)
-	r.expected = now.Add(time.Duration(w.waitSeconds * float64(time.Second)))
+	r.expected = now.Add(time.Duration(w.waitSeconds * rate.Prefill * float64(time.Second)))
 	keys := q.score.GetKeys()
 	r.placed = p.keyed.Place(w.number, keys[min(p.matched[i], len(keys)):])
 	p.pieces.Sent(w.number, q.chain, now)

@@ -463,6 +463,51 @@ func TestWithoutAScorerRequestsAreServedAndStayTogether(t *testing.T) {
 	g.idle()
 }
 
+func TestALateScorerIsNotWaitedFor(t *testing.T) {
+	g := newRig(t, Config{})
+	g.rt.scorers.least = scoreTime
+	g.addEngine("a", plain(okAnswer))
+	g.addScorer()
+	release := make(chan struct{})
+	g.scorer.say(func(*scorerv1.ScoreRequest) (*scorerv1.ScoreResponse, error) {
+		<-release
+		return &scorerv1.ScoreResponse{}, nil
+	})
+	if resp, _ := g.post("/v1/completions", fmt.Sprintf(`{"model":%q,"prompt":"x"}`, model)); resp.StatusCode != 200 {
+		t.Errorf("status %d", resp.StatusCode)
+	}
+	close(release)
+	g.idle()
+	if r := g.mail.last(); !r.Unknown || r.PromptTokens != 7 {
+		t.Errorf("record %+v", r)
+	}
+}
+
+func TestPoliciesDiffer(t *testing.T) {
+	for name, want := range map[string][]string{
+		"round-robin": {"a", "b", "c", "a"}, "warm": {"c", "c", "c", "c"}, "least-tokens": nil, "random": nil,
+	} {
+		g := newRig(t, Config{Policy: name, Seed: 3})
+		for _, e := range []string{"a", "b", "c"} {
+			g.addEngine(e, plain(okAnswer))
+		}
+		g.addScorer()
+		g.scorer.say(scoreOf(200, map[string]uint32{"id-c": 200}))
+		var got []string
+		for range 4 {
+			resp, _ := g.post("/v1/completions", fmt.Sprintf(`{"model":%q,"prompt":"x"}`, model))
+			got = append(got, resp.Header.Get("X-Warmpath-Engine"))
+		}
+		if want != nil && !slices.Equal(got, want) || want == nil && slices.Equal(got, []string{"c", "c", "c", "c"}) {
+			t.Errorf("%s: %v", name, got)
+		}
+		g.idle()
+		if r := g.mail.last(); r.Policy != name || (name == "random" || name == "round-robin") != (r.Costs == nil) {
+			t.Errorf("%s: record %+v", name, r)
+		}
+	}
+}
+
 func TestNATSAwayDropsRecordsNotRequests(t *testing.T) {
 	g := newRig(t, Config{})
 	g.addEngine("a", plain(okAnswer))

@@ -102,14 +102,15 @@ func (x *exchange) events(out *client, in io.Reader) error {
 	for {
 		n, err := in.Read(*buf)
 		if n > 0 {
-			now, before, done := time.Now(), x.stream.Chunks, x.stream.Done
+			now, before, last := time.Now(), x.stream.Chunks, x.last
 			if err := x.stream.Feed((*buf)[:n], out.write); err != nil {
 				return err
 			}
-			if x.first.IsZero() || x.stream.Chunks > before && !done {
+			tokens := x.stream.Chunks - before
+			if x.first.IsZero() || tokens > 0 {
 				x.started(now)
 			}
-			x.res.token(x.stream.Chunks - before)
+			x.res.token(tokens, gap(tokens, last, now))
 		}
 		switch {
 		case errors.Is(err, io.EOF):
@@ -121,6 +122,14 @@ func (x *exchange) events(out *client, in io.Reader) error {
 			return err
 		}
 	}
+}
+
+// gap is the time between two tokens that came one by one; else 0.
+func gap(tokens int, last, now time.Time) time.Duration {
+	if tokens != 1 || last.IsZero() {
+		return 0
+	}
+	return now.Sub(last)
 }
 
 // whole passes any other answer, and reads its usage at the end.

@@ -156,8 +156,8 @@ func newRouter(cfg Config) (*router, error) {
 	}
 	return &router{
 		cfg: cfg, policy: name, started: time.Now(), log: cfg.Log, metrics: newMetrics(cfg.Metrics),
-		instance:  strings.NewReplacer(".", "-", "*", "-", ">", "-", " ", "-").Replace(cfg.Instance),
-		transport: newTransport(), pools: make(map[string]*pool),
+		instance: strings.NewReplacer(".", "-", "*", "-", ">", "-", " ", "-").Replace(cfg.Instance),
+		scorers:  scorers{least: scoreTime}, transport: newTransport(), pools: make(map[string]*pool),
 	}, nil
 }
 

@@ -25,6 +25,8 @@ var errNoScorer = errors.New("no scorer")
 
 // scorers asks the scorers of the fleet. Safe for concurrent use.
 type scorers struct {
+	least time.Duration // time that the smallest body gets
+
 	mu    sync.Mutex
 	conns map[string]*grpc.ClientConn
 }
@@ -43,7 +45,7 @@ func (s *scorers) ask(ctx context.Context, v *fleet.View, key uint64, q *request
 	if err != nil {
 		return nil, err
 	}
-	ctx, cancel := context.WithTimeout(ctx, scoreTime+scorePer10KB*time.Duration(size/10_000))
+	ctx, cancel := context.WithTimeout(ctx, s.least+scorePer10KB*time.Duration(size/10_000))
 	defer cancel()
 	resp, err := scorerv1.NewScorerClient(conn).Score(ctx, &scorerv1.ScoreRequest{
 		Pool: q.pool.ID, Model: q.model, Lora: q.lora, Kind: q.kind, Spans: q.spans(), CacheSalt: q.salt,

@@ -157,6 +157,41 @@ func TestStateLearnsOutputLength(t *testing.T) {
 	}
 }
 
+func TestStateLearnsSlowEnginesAndPoolsTheRest(t *testing.T) {
+	var s State
+	if s.Rate("e0") != (Rate{1, 1}) {
+		t.Errorf("rate %v before anything was seen", s.Rate("e0"))
+	}
+	for range 300 {
+		for i, factor := range []float64{.50, .52, .48, 1.5} {
+			engine := fmt.Sprintf("e%d", i)
+			s.FirstByte(engine, factor*.2+.02, .02, .2, 4000)
+			s.FirstByte(engine, 9, .02, .2, leastLearn-1) // too short to say anything
+			s.Gap(engine, factor*.03, .03)
+		}
+	}
+	for engine, want := range map[string]float64{"e0": .5, "e1": .5, "e2": .5, "e3": 1.5, "new": .5} {
+		if r := s.Rate(engine); math.Abs(r.Prefill-want) > .01 || math.Abs(r.Decode-want) > .01 {
+			t.Errorf("%s: rate %v, want %v", engine, r, want)
+		}
+	}
+	if s.Rate("e0") != s.Rate("e1") {
+		t.Error("engines near the median differ: ties would be lost")
+	}
+	o := Observation{PromptTokens: 4000, Candidates: []Candidate{{Engine: "e3"}, {Engine: "e0"}}}
+	if Pick(Warm, &s, &o, 0, nil).Index != 1 {
+		t.Error("the slow engine is chosen")
+	}
+	s.Forget("e3")
+	if r := s.Rate("e3"); math.Abs(r.Prefill-.5) > .01 {
+		t.Errorf("forgotten engine has rate %v", r)
+	}
+	s.FirstByte("e0", math.Inf(1), 0, 1, 4000)
+	if r := s.rates["e0"].Prefill; r > .6 {
+		t.Errorf("one wild observation moved the rate to %v", r)
+	}
+}
+
 func drawObservation(t *rapid.T) Observation {
 	n := rapid.IntRange(1, 12).Draw(t, "engines")
 	o := Observation{

@@ -1,5 +1,7 @@
 package policy
 
+import "math"
+
 // Profile is what a step of an engine costs, in milliseconds.
 type Profile struct {
 	Step      float64 // a: a decode step of an empty batch
@@ -20,16 +22,14 @@ const (
 	outputShare = 1. / 256 // weight of one request in the mean output
 )
 
-// State is what the router has learned. The zero value is ready to use. It is a plain value; its owner locks it.
+// State is what the router has learned. The zero value is ready to use. Its owner locks it; a copy shares the rates.
 type State struct {
 	Profile Profile // zero is DefaultProfile
 	Output  float64 // mean output tokens of a request; 0 is not known yet
-	// Rates are factors by which engines differ from the profile, by engine id; an absent one is 1.
-	Rates map[string]Rate
-}
 
-// Rate is how much slower than the profile an engine is: 1 is as the profile says, 0 not known.
-type Rate struct{ Prefill, Decode float64 }
+	rates  map[string]Rate // as learned, by engine id; 0 is not known
+	median Rate            // of the known ones
+}
 
 // Finished tells the state of a request that ended with so many output tokens.
 func (s *State) Finished(output int) {
@@ -50,21 +50,25 @@ func (s *State) profile() Profile {
 	return s.Profile
 }
 
-func (s *State) rate(engine string) Rate {
-	r := s.Rates[engine]
-	if r.Prefill == 0 {
-		r.Prefill = 1
-	}
-	if r.Decode == 0 {
-		r.Decode = 1
-	}
-	return r
-}
-
-// PrefillSeconds predicts the prefill of a prompt of which cached tokens are held, alone on an engine: linear in the
-// rest, and quadratic for attention over what is before each token.
+// PrefillSeconds predicts the prefill of a prompt of which cached tokens are held, alone on an engine as the profile
+// says: linear in the rest, and quadratic for attention over what is before each token.
 func (s *State) PrefillSeconds(cached, prompt int) float64 {
 	p := s.profile()
 	h, l := float64(cached), float64(prompt)
 	return (p.Prefill*(l-h) + p.Quadratic*(l-h)*(h+(l-h)/2)/1e6) / 1000
+}
+
+// StepSeconds predicts a decode step of an engine as the profile says, in which so many sequences take part.
+func (s *State) StepSeconds(decoding, context int) float64 {
+	p := s.profile()
+	return (p.Step + p.Sequence*float64(decoding) + p.Context*float64(context)/1000) / 1000
+}
+
+// StepsBefore predicts how many steps of c pass before the first token of a prompt with so much uncached.
+func (s *State) StepsBefore(c *Candidate, uncached int) float64 {
+	steps := math.Ceil(float64(c.Uncached+uncached) / float64(s.profile().Chunk))
+	if c.Active > 0 {
+		steps += 0.5 // a step under way has half of itself left
+	}
+	return steps
 }

@@ -52,7 +52,7 @@ func look(s *State, o *Observation) fleet {
 		c := &o.Candidates[i]
 		f.active += float64(c.Active) / n
 		load += (p.Sequence*float64(c.Active) + p.Context*float64(c.DecodeContext+c.WaitContext)/1000) / n
-		f.phi += s.rate(c.Engine).Prefill / n
+		f.phi += s.Rate(c.Engine).Prefill / n
 		best = max(best, held(o, c))
 	}
 	f.beta = math.Pow(load/(p.Step+load), 2)
@@ -72,19 +72,15 @@ func look(s *State, o *Observation) fleet {
 }
 
 func (f *fleet) cost(s *State, o *Observation, c *Candidate) float64 {
-	p, rate := s.profile(), s.rate(c.Engine)
+	p, rate := s.profile(), s.Rate(c.Engine)
 	matched := held(o, c)
 	uncached := float64(o.PromptTokens - matched)
 	own := rate.Prefill * s.PrefillSeconds(matched, o.PromptTokens)
 	active, decoding := float64(c.Active), float64(c.Active-c.Waiting)
-	step := rate.Decode * (p.Step + p.Sequence*decoding + p.Context*float64(c.DecodeContext)/1000) / 1000
+	step := rate.Decode * s.StepSeconds(c.Active-c.Waiting, c.DecodeContext)
 
 	cost := f.queue(s, o, c, uncached, step, decoding) + own
-	steps := math.Ceil((float64(c.Uncached) + uncached) / float64(p.Chunk))
-	if c.Active > 0 {
-		steps += 0.5 // a step under way has half of itself left
-	}
-	cost += steps * step
+	cost += s.StepsBefore(c, o.PromptTokens-matched) * step
 	cost += f.beta * f.hot * own * active // stalls the running decodes
 	cost += f.beta * f.decode(s, o, c, rate.Decode)
 	return cost + f.memory(p, c, uncached)
@@ -94,8 +90,9 @@ func (f *fleet) cost(s *State, o *Observation, c *Candidate) float64 {
 func (f *fleet) queue(s *State, o *Observation, c *Candidate, uncached, step, decoding float64) float64 {
 	wait := 0.
 	if c.Waiting > 0 {
-		run := o.Now - max(c.LastFirst, c.OldestSent) // how long the oldest has been running
-		wait = s.rate(c.Engine).Prefill * max(0, c.WaitSeconds-max(0, min(run, c.OldestSeconds)))
+		phi := s.Rate(c.Engine).Prefill
+		run := (o.Now - max(c.LastFirst, c.OldestSent)) / phi // of the oldest one's work, how much is done
+		wait = phi * max(0, c.WaitSeconds-max(0, min(run, c.OldestSeconds)))
 	}
 	blocks := float64(c.Blocks)
 	need := (float64(c.Uncached) + uncached) / f.block
