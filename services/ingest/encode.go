@@ -1,0 +1,57 @@
+package ingest
+
+import (
+	"github.com/warmpath/warmpath/libs/prefix"
+	eventsv1 "github.com/warmpath/warmpath/proto/warmpath/events/v1"
+)
+
+const (
+	version    = 1
+	maxMessage = 256 << 10 // bytes of one message of the event log
+	headroom   = 2 << 10   // of them for what is not a run
+)
+
+// runSize is at least what a run takes in a message.
+func runSize(r *prefix.Run) int { return 56 + 8*(len(r.Hashes)+len(r.Keys)+len(r.Shown)) }
+
+// operations counts the copies that a run adds or removes.
+func operations(r *prefix.Run) int {
+	if r.Copy == prefix.Unchanged {
+		return 0
+	}
+	return max(len(r.Hashes), len(r.Keys))
+}
+
+// toLog converts a run. It shares the slices.
+func toLog(r *prefix.Run) *eventsv1.Run {
+	// The numbers of package prefix are those of the log.
+	out := &eventsv1.Run{
+		Copy: eventsv1.Change(r.Copy), Gpu: eventsv1.Change(r.GPU), Any: eventsv1.Change(r.Any),
+		Tier: eventsv1.Tier(r.Tier), Group: uint32(r.Group), BlockSize: uint32(r.BlockSize),
+		Hashes: r.Hashes, Keys: r.Keys, Shown: r.Shown, Split: r.Split, Clear: r.Clear,
+	}
+	if r.HasParent {
+		out.Parent = &r.Parent
+	}
+	return out
+}
+
+func (f stamp) toLog(done int) *eventsv1.Batch {
+	return &eventsv1.Batch{Sequence: f.seq, Ts: f.ts, Operations: uint32(done)}
+}
+
+func deltaPart(engine string, d *eventsv1.Delta) *eventsv1.Part {
+	return &eventsv1.Part{Engine: engine, Body: &eventsv1.Part_Delta{Delta: d}}
+}
+
+func resetPart(engine, reason string) *eventsv1.Part {
+	return &eventsv1.Part{Engine: engine, Body: &eventsv1.Part_Reset_{Reset_: &eventsv1.Reset{Reason: reason}}}
+}
+
+func snapshotPart(engine string, s *eventsv1.Snapshot) *eventsv1.Part {
+	return &eventsv1.Part{Engine: engine, Body: &eventsv1.Part_Snapshot{Snapshot: s}}
+}
+
+func claimPart() *eventsv1.Part {
+	return &eventsv1.Part{Body: &eventsv1.Part_Claim{Claim: &eventsv1.Claim{}}}
+}

@@ -1,0 +1,67 @@
+package ingest
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/promauto"
+)
+
+type metrics struct {
+	batches   prometheus.Counter
+	events    prometheus.Counter
+	blocks    prometheus.Counter
+	bad       *prometheus.CounterVec
+	ignored   prometheus.Counter
+	gaps      prometheus.Counter
+	replays   *prometheus.CounterVec
+	resets    prometheus.Counter
+	engines   *prometheus.GaugeVec
+	waiting   prometheus.Gauge
+	publish   prometheus.Histogram
+	published prometheus.Counter
+	fenced    prometheus.Counter
+	offset    *prometheus.GaugeVec
+	owned     prometheus.Gauge
+}
+
+func newMetrics(reg prometheus.Registerer) *metrics {
+	f := promauto.With(reg)
+	counter := func(name, help string) prometheus.Counter {
+		return f.NewCounter(prometheus.CounterOpts{Name: "warmpath_ingest_" + name, Help: help})
+	}
+	gauge := func(name, help string) prometheus.Gauge {
+		return f.NewGauge(prometheus.GaugeOpts{Name: "warmpath_ingest_" + name, Help: help})
+	}
+	return &metrics{
+		batches: counter("batches_total", "Event batches folded. Standing still under load: look at engines that are silent or gone."),
+		events:  counter("events_total", "Events folded."),
+		blocks:  counter("blocks_total", "Blocks named by these events."),
+		bad: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "warmpath_ingest_bad_total",
+			Help: "What engines sent and could not be used, by reason. Not zero: see the log for engine and cause; another vLLM version, or something else publishes on that port. `overflow` is this process being too slow.",
+		}, []string{"reason"}),
+		ignored: counter("ignored_total", "Unknown tags, fields and surplus items in events, passed over. Growing: engines of a newer vLLM; harmless unless hit ratios fall."),
+		gaps:    counter("gaps_total", "Frames that did not follow the one before, each healed by a replay where the engine has one. Growing: the network or this process loses frames."),
+		replays: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "warmpath_ingest_replays_total",
+			Help: "Replays asked, by outcome. `silent` means that a replay endpoint does not answer: check --kv-events-config of the engine.",
+		}, []string{"outcome"}),
+		resets: counter("resets_total", "New lives of engines. More than engines restarted: the log says why each began."),
+		engines: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "warmpath_ingest_engines",
+			Help: "Engines owned, by state. `partial`, `silent`, `blind` and `gone` not zero: their cache is not or not fully known; the engine's record says why.",
+		}, []string{"state"}),
+		waiting: gauge("unpublished_bytes", "Changes that wait to be published. Growing: NATS is away or slow; bounded by the size of the engines' caches."),
+		publish: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "warmpath_ingest_publish_seconds",
+			Help:    "From sending one message of the event log to its acknowledgement, retries included. About 10 s once is a change of the stream's leader.",
+			Buckets: prometheus.ExponentialBuckets(0.0001, 2, 18),
+		}),
+		published: counter("published_bytes_total", "Bytes of event log messages acknowledged."),
+		fenced:    counter("fenced_total", "Times that another owner had written to a bucket of ours. A few when replicas change; steadily: two owners disagree, look at the members' clocks and names."),
+		offset: f.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "warmpath_ingest_clock_offset_seconds",
+			Help: "Least difference of receive time and the engine's time over the last minute. Beyond 1 s either way: synchronise the clocks of that host.",
+		}, []string{"engine"}),
+		owned: gauge("buckets_owned", "Buckets that this process publishes. Over all replicas each bucket with engines should be owned once."),
+	}
+}

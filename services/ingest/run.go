@@ -1,0 +1,122 @@
+// Package ingest reads the KV-cache events of vLLM engines and writes the event log.
+//
+// For every engine that it is told of it finds out pool, block size and capacity from the engine itself, reads the
+// engine's ZeroMQ stream, folds it with libs/prefix, and publishes what changed to stream EVENTS: a bucket of a pool
+// has one owner among the replicas, and the owner has one fenced publish in flight. It also writes the engines' records.
+//
+// It answers no request, keeps nothing on disk, and drops nothing that it cannot prove to be void: an engine whose
+// cache it knows in part only is marked so. Prompts and tokens leave it only as hashes.
+package ingest
+
+import (
+	"context"
+	"crypto/rand"
+	"fmt"
+	"log/slog"
+	"net/http"
+	"os"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+
+	"github.com/warmpath/warmpath/libs/bus"
+	"github.com/warmpath/warmpath/libs/daemon"
+	"github.com/warmpath/warmpath/libs/fleet"
+)
+
+// Config says which engines to read and where to write. Only NATS is required.
+type Config struct {
+	NATS     string   // URL of the NATS server
+	Instance string   // name of this replica; empty means the host's name with a random suffix
+	Engines  []Engine // as ParseEngine and ReadEngines make them
+	Log      *slog.Logger
+	Metrics  prometheus.Registerer
+	Health   *daemon.Health
+
+	times times // for tests
+}
+
+// times are the delays of the protocol; a zero field means its default.
+type times struct {
+	probe      time.Duration // between two looks at an engine's HTTP pages
+	retry      time.Duration // the same while it does not answer at first
+	gone       time.Duration // without an answer, until an engine counts as gone
+	firstCheck time.Duration // from the start of a session to its first check
+	check      time.Duration // between checks
+	replayIdle time.Duration // silence that ends a replay
+	fenced     time.Duration // for which a bucket is left alone when another owner wrote
+	record     time.Duration // between two looks at what an engine's record should say
+}
+
+func (t times) withDefaults() times {
+	for _, f := range []struct {
+		value   *time.Duration
+		initial time.Duration
+	}{{&t.probe, 5 * time.Second}, {&t.retry, time.Second}, {&t.gone, 30 * time.Second}, {&t.firstCheck, time.Second},
+		{&t.check, 15 * time.Second}, {&t.replayIdle, 5 * time.Second}, {&t.fenced, 6 * time.Second}, {&t.record, 500 * time.Millisecond}} {
+		if *f.value == 0 {
+			*f.value = f.initial
+		}
+	}
+	return t
+}
+
+// Run reads the engines until ctx ends, then returns nil. It fails only where the configuration cannot work.
+func Run(ctx context.Context, cfg Config) error {
+	if cfg.Log == nil {
+		cfg.Log = slog.Default()
+	}
+	if cfg.Instance == "" {
+		host, _ := os.Hostname()
+		cfg.Instance = host + "-" + rand.Text()[:6]
+	}
+	if err := checkEngines(cfg.Engines); err != nil {
+		return err
+	}
+	cfg.times = cfg.times.withDefaults()
+	cfg.Health.Set("ingest", "connecting to NATS")
+	conn, err := bus.Connect(ctx, cfg.NATS, bus.Options{Name: "ingest " + cfg.Instance, Log: cfg.Log})
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return fmt.Errorf("connect to NATS: %w", err)
+	}
+	defer conn.Close()
+	s, err := prepare(ctx, conn, cfg)
+	if err != nil {
+		if ctx.Err() != nil {
+			return nil
+		}
+		return err
+	}
+	s.run(ctx)
+	return nil
+}
+
+// prepare makes what all engines share, and tries again while NATS is not up to it.
+func prepare(ctx context.Context, conn *bus.Conn, cfg Config) (*service, error) {
+	s := &service{cfg: cfg, conn: conn, log: cfg.Log, m: newMetrics(cfg.Metrics),
+		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute}},
+		found:  make(chan struct{}, 1), buckets: map[bucketID]*ownedBucket{}}
+	for try := 0; ; try++ {
+		err := conn.Ensure(ctx, bus.Sizes{})
+		if err == nil {
+			s.seed, err = fleet.Seed(ctx, conn)
+		}
+		if err == nil {
+			s.fleet, err = fleet.Watch(ctx, conn, cfg.Log)
+		}
+		if err == nil {
+			return s, nil
+		}
+		if ctx.Err() != nil {
+			return nil, err
+		}
+		if try == 0 {
+			cfg.Log.Warn("cannot begin yet", "error", err)
+			cfg.Health.Set("ingest", err.Error())
+		}
+		pause(ctx, cfg.times.retry)
+	}
+}

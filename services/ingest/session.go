@@ -1,0 +1,346 @@
+package ingest
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"math"
+	"sync"
+	"time"
+
+	"github.com/warmpath/warmpath/libs/kvevent"
+	"github.com/warmpath/warmpath/libs/kvwire"
+)
+
+// session reads one rank's events and folds them into its cache: life decides, the session does. One goroutine reads
+// the SUB socket into the inbox, always; another takes from there, replays and folds.
+type session struct {
+	rank    rank
+	cache   *cache
+	blocks  int // capacity in blocks
+	log     *slog.Logger
+	m       *metrics
+	times   times
+	process func(context.Context) (float64, bool) // asks the engine when its process started
+
+	life     life // owned by run
+	held     []kvwire.Frame
+	decoder  kvevent.Decoder
+	batch    kvevent.Batch // of the live frame in hand
+	replayed kvevent.Batch
+	lives    int
+	clock    offset
+	in       *inbox
+	another  chan struct{} // holds one token when the engine's process is another
+	again    chan struct{} // holds one token when the life is to be checked now
+
+	mu      sync.Mutex
+	logged  map[string]bool // causes of bad input
+	partial string
+	started float64 // when the engine's process started, as known since the life began; 0 unknown
+	least   float64 // clock offset in seconds, if timed
+	timed   bool
+}
+
+func newSession(r rank, c *cache, log *slog.Logger, m *metrics, t times) *session {
+	return &session{rank: r, cache: c, log: log, m: m, times: t, life: life{replays: r.replay != ""}, in: newInbox(),
+		another: make(chan struct{}, 1), again: make(chan struct{}, 1), logged: map[string]bool{}}
+}
+
+// run reads until ctx ends.
+func (s *session) run(ctx context.Context) {
+	var reader sync.WaitGroup
+	defer reader.Wait()
+	reader.Go(func() { s.subscribe(ctx) })
+	s.act(verdict{reset: "ingest starts to read the engine"}, batchInHand{})
+	if s.life.replays {
+		s.settle(ctx, askReplay, false)
+	}
+	check := time.NewTimer(s.times.firstCheck)
+	defer check.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case <-s.in.ready:
+			s.drain(ctx)
+		case <-s.another:
+			v := s.life.restarted()
+			s.act(v, batchInHand{})
+			s.settle(ctx, v.next, false)
+		case <-s.again:
+			s.check(ctx)
+		case <-check.C:
+			s.check(ctx)
+			check.Reset(s.times.check)
+		}
+		s.tell()
+	}
+}
+
+// check finds out whether the life is the same and nothing is missing at the end, which no later frame may ever tell.
+func (s *session) check(ctx context.Context) {
+	if s.life.replays {
+		s.settle(ctx, askReplay, true)
+	}
+}
+
+func (s *session) subscribe(ctx context.Context) {
+	err := kvwire.Subscribe(ctx, s.rank.events, func(f kvwire.Frame) {
+		if !s.in.put(f) {
+			s.bad("overflow", errors.New("frames come faster than they are folded"))
+		}
+	}, func(reason string) { s.bad(reason, errors.New("a message of another shape than vLLM's")) })
+	if err != nil {
+		s.bad("endpoint", err)
+	}
+}
+
+// batchInHand is a decoded frame.
+type batchInHand struct {
+	stamp    stamp
+	received time.Time
+	batch    *kvevent.Batch
+	err      error
+}
+
+func (s *session) decode(into *kvevent.Batch, f kvwire.Frame) batchInHand {
+	h := batchInHand{stamp: stamp{seq: f.Seq}, received: f.Received, batch: into}
+	if h.err = s.decoder.Decode(f.Payload, into); h.err == nil && into.TS > 0 && !math.IsInf(into.TS, 0) {
+		h.stamp.ts = into.TS
+	}
+	return h
+}
+
+// drain judges all frames in the inbox. A reset empties it.
+func (s *session) drain(ctx context.Context) {
+	for s.held = s.in.take(); len(s.held) > 0 && ctx.Err() == nil; {
+		f := s.held[0]
+		s.held = s.held[1:]
+		s.offer(ctx, f)
+		s.tell()
+	}
+}
+
+func (s *session) offer(ctx context.Context, f kvwire.Frame) {
+	h := s.decode(&s.batch, f)
+	if h.stamp.ts != 0 {
+		s.clock.add(h.received, h.stamp.ts)
+	}
+	for first, lives := true, s.lives; ctx.Err() == nil; first = false {
+		v := s.life.live(h.stamp)
+		s.act(v, h)
+		if v.next == proceed {
+			return
+		}
+		if first {
+			s.m.gaps.Inc()
+		}
+		s.settle(ctx, v.next, false)
+		if s.lives != lives && s.life.replays {
+			return
+		}
+	}
+}
+
+// settle does what life asks for until it is content.
+func (s *session) settle(ctx context.Context, next step, check bool) {
+	for next != proceed && ctx.Err() == nil {
+		var v verdict
+		if next == judgeLife {
+			v = s.life.judged(s.judge(ctx))
+			s.act(v, batchInHand{})
+		} else {
+			v = s.replay(ctx, check)
+		}
+		next, check = v.next, false
+	}
+}
+
+// replay asks for one replay and folds it as it comes.
+func (s *session) replay(ctx context.Context, check bool) verdict {
+	s.life.ask(check)
+	began, replies := time.Now(), 0
+	err := kvwire.Replay(ctx, s.rank.replay, s.life.from(), kvwire.ReplayOptions{
+		Idle: s.times.replayIdle,
+		Bad:  func(reason string) { s.bad(reason, errors.New("a replay message of another shape than vLLM's")) },
+	}, func(f kvwire.Frame) {
+		replies++
+		h := s.decode(&s.replayed, f)
+		s.act(s.life.reply(h.stamp), h)
+	})
+	if ctx.Err() != nil {
+		return verdict{}
+	}
+	o := complete
+	switch {
+	case err != nil && replies > 0:
+		o = cut
+	case err != nil:
+		o = silent
+		if rest := s.times.replayIdle - time.Since(began); rest > 0 {
+			pause(ctx, rest)
+		}
+	}
+	s.m.replays.WithLabelValues([]string{complete: "complete", cut: "cut", silent: "silent"}[o]).Inc()
+	v := s.life.end(o, time.Now())
+	s.act(v, batchInHand{})
+	return v
+}
+
+// act carries out a verdict, but for its next step.
+func (s *session) act(v verdict, h batchInHand) {
+	if v.reset != "" {
+		s.lives++
+		s.log.Info("new life", "engine", s.rank.name, "reason", v.reset)
+		s.m.resets.Inc()
+		s.cache.reset(v.reset)
+		if s.life.replays {
+			s.in.take()
+			s.held = nil
+		}
+		s.mu.Lock()
+		if s.lives > 1 {
+			s.started = 0
+		}
+		s.mu.Unlock()
+	}
+	if !v.apply {
+		return
+	}
+	if h.err != nil {
+		s.bad("undecodable", h.err)
+		s.cache.skip(h.stamp)
+		return
+	}
+	if h.batch.Bad > 0 {
+		s.m.bad.WithLabelValues("event").Add(float64(h.batch.Bad - 1))
+		s.bad("event", errors.Join(h.batch.Errs...))
+	}
+	s.m.batches.Inc()
+	s.m.events.Add(float64(len(h.batch.Events)))
+	s.m.ignored.Add(float64(h.batch.Ignored))
+	s.m.blocks.Add(float64(s.cache.apply(h.stamp, h.received, h.batch.Events)))
+	if s.life.partial != "" {
+		s.recover(h.batch.Events)
+	}
+}
+
+// recover ends a partial state: once nothing is held nothing is unknown, and a late joiner that counts as many copies
+// as the engine has blocks knows them all.
+func (s *session) recover(events []kvevent.Event) {
+	cleared := false
+	for i := range events {
+		cleared = cleared || events[i].Kind == kvevent.Cleared
+	}
+	stats, _ := s.cache.known()
+	oneTier := stats.VisibleAny == stats.VisibleGPU
+	if cleared && stats.Copies == 0 || s.life.late && oneTier && s.blocks > 0 && 100*stats.Copies >= 99*s.blocks {
+		s.life.partial, s.life.late = "", false
+	}
+}
+
+// judge asks the engine itself whether its process is still the same.
+func (s *session) judge(ctx context.Context) sign {
+	s.mu.Lock()
+	before := s.started
+	s.mu.Unlock()
+	now, ok := s.process(ctx)
+	switch {
+	case before == 0 || !ok:
+		return noSign
+	case math.Abs(now-before) < 0.5:
+		return sameProcess
+	}
+	return otherProcess
+}
+
+// observe takes what the engine says of its process's start, at any time and from any goroutine.
+func (s *session) observe(started float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if s.started != 0 && math.Abs(s.started-started) >= 0.5 {
+		token(s.another)
+	}
+	s.started = started
+}
+
+// bad counts input that could not be used, and logs it once for each cause.
+func (s *session) bad(reason string, err error) {
+	s.m.bad.WithLabelValues(reason).Inc()
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if !s.logged[reason] {
+		s.logged[reason] = true
+		s.log.Warn("an engine sent what cannot be used", "engine", s.rank.name, "reason", reason, "error", err)
+	}
+}
+
+// tell publishes to other goroutines what only run may read.
+func (s *session) tell() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.partial = s.life.partial
+	s.least, s.timed = s.clock.least(time.Now())
+}
+
+func (s *session) told() (partial string, least float64, timed bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.partial, s.least, s.timed
+}
+
+// warn logs when the engine's clock is more than a second off, once until it is right again.
+func (s *session) warn(least float64) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	off := math.Abs(least) > 1
+	if off && !s.logged["clock"] {
+		s.log.Warn("clocks differ: synchronise them, or event times and lag mean nothing", "engine", s.rank.name, "seconds", least)
+	}
+	s.logged["clock"] = off
+}
+
+// token puts a token into a channel that holds at most one.
+func token(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func pause(ctx context.Context, d time.Duration) {
+	t := time.NewTimer(d)
+	defer t.Stop()
+	select {
+	case <-ctx.Done():
+	case <-t.C:
+	}
+}
+
+// offset is the least difference between our clock and an engine's over the last minute or two.
+type offset struct {
+	since     time.Time
+	now, then float64 // in this minute and in the one before
+	in, had   bool
+}
+
+func (o *offset) add(received time.Time, ts float64) {
+	if received.Sub(o.since) > time.Minute {
+		o.then, o.had, o.in, o.since = o.now, o.in, false, received
+	}
+	d := float64(received.UnixNano())/1e9 - ts
+	if !o.in || d < o.now {
+		o.now, o.in = d, true
+	}
+}
+
+func (o *offset) least(now time.Time) (seconds float64, ok bool) {
+	switch {
+	case now.Sub(o.since) > 2*time.Minute:
+		return 0, false
+	case o.in && o.had:
+		return min(o.now, o.then), true
+	}
+	return o.now, o.in
+}
