@@ -1,0 +1,89 @@
+package router
+
+import (
+	"fmt"
+	"io"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/warmpath/warmpath/libs/openai"
+	scorerv1 "github.com/warmpath/warmpath/proto/warmpath/scorer/v1"
+)
+
+// FuzzRequest reads foreign bodies: each is refused with a status of 4xx, or leaves a body that scans, with usage asked
+// for where it streams, and otherwise as it came.
+func FuzzRequest(f *testing.F) {
+	for _, body := range []string{
+		`{"model":"m","prompt":"x"}`,
+		`{"model":"m","prompt":[1,2],"stream":true,"stream_options":{"include_usage":false},"max_tokens":1e2}`,
+		`{"model":"m","messages":[{}],"stream":true,"stream_options":null,"cache_salt":"s","tools":[]}`,
+		`{"model":"m","model":"n","prompt":null,"prompt_embeds":"x"}`,
+		`{"model":1}`, `{}`, ``, `[`,
+	} {
+		f.Add(body, true)
+		f.Add(body, false)
+	}
+	f.Fuzz(func(t *testing.T, raw string, chat bool) {
+		kind := scorerv1.Kind_KIND_COMPLETIONS
+		if chat {
+			kind = scorerv1.Kind_KIND_CHAT
+		}
+		var pool sync.Pool
+		b, e := readBody(&pool, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(raw)))
+		if e != nil {
+			t.Fatal(e)
+		}
+		defer b.release()
+		q := &request{kind: kind, body: b}
+		if e := q.read(); e != nil {
+			if e.Status < 400 || e.Status > 499 {
+				t.Fatalf("status %d", e.Status)
+			}
+			return
+		}
+		var sent openai.Body
+		if err := sent.Scan(b.sent); err != nil {
+			t.Fatalf("%q became %q: %v", raw, b.sent, err)
+		}
+		if !q.stream && string(b.sent) != raw {
+			t.Fatalf("%q became %q", raw, b.sent)
+		}
+		var options openai.Body
+		if q.stream && (options.Scan(sent.Value("stream_options")) != nil || string(options.Value("include_usage")) != "true") {
+			t.Fatalf("%q became %q", raw, b.sent)
+		}
+		q.spans()
+		q.text()
+	})
+}
+
+// TestBodyReadersOutliveTheRequest reads a body through its transport's reader after the handler let go of it, while
+// other requests use the pool.
+func TestBodyReadersOutliveTheRequest(t *testing.T) {
+	var pool sync.Pool
+	read := func(text string) *body {
+		b, e := readBody(&pool, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(text)))
+		if e != nil {
+			t.Fatal(e)
+		}
+		return b
+	}
+	for i := range 100 {
+		text := strings.Repeat(fmt.Sprint(i%10), 10_000)
+		first := read(text)
+		r := first.reader()
+		first.release()
+		read(strings.Repeat("x", 10_000)).release()
+		if got, err := io.ReadAll(r); err != nil || string(got) != text {
+			t.Fatalf("round %d: %d bytes %v", i, len(got), err)
+		}
+		r.Close()
+		r.Close()
+		if _, err := r.Read(make([]byte, 1)); err == nil {
+			t.Fatal("read after close")
+		}
+	}
+}
