@@ -239,6 +239,13 @@ func TestTwinKeys(t *testing.T) {
 	}
 	r.fold(stored(tokens[:16], 16, 11))
 	r.depth(tokens, blockkey.Scope{}, 2, 2)
+	for _, order := range [][]uint64{{31, 41}, {41, 31}} { // the log tells twins apart
+		r.fold(stored(prompt(16, 900), 16, 31), stored(prompt(16, 900), 16, 41))
+		for i, h := range order {
+			r.fold(kvevent.Event{Kind: kvevent.Removed, Hashes: []uint64{h}})
+			r.depth(prompt(16, 900), blockkey.Scope{}, 1-i, 1-i)
+		}
+	}
 }
 
 // A snapshot of an engine whose blocks share keys shows each once.

@@ -82,21 +82,17 @@ func (q *query) split(from, to int, a, b, live uint64) {
 			to, b = mid, m
 		}
 	}
-	q.end(a&^b, b, to)
+	q.end(a&^b, 0, to)
 }
 
-// end says that these holders end before key depth, where the set is next.
-func (q *query) end(word, next uint64, depth int) {
-	owner := q.x.holders.owner
+// end says that these holders end before key depth. What an engine holds in another tier only ends last.
+func (q *query) end(word uint64, base, depth int) {
 	for ; word != 0; word &= word - 1 {
-		n := holder(bits.TrailingZeros64(word))
-		m := owner[n]
+		n := holder(base + bits.TrailingZeros64(word))
+		m := q.x.holders.owner[n]
 		out := &q.out[m.position]
 		if n == m.gpu {
 			out.GPU = depth
-			if next>>m.beside&1 != 0 { // goes on in another tier; noHolder is past all bits
-				continue
-			}
 		}
 		out.Any = max(out.Any, depth)
 	}
@@ -140,19 +136,7 @@ func (q *query) splitWide(from, to int, a, b wideSet) {
 
 func (q *query) endWide(a, b wideSet, depth int) {
 	for i, live := range q.x.holders.live {
-		word := a.word(q.x, i) & live &^ b.word(q.x, i)
-		for ; word != 0; word &= word - 1 {
-			n := holder(64*i + bits.TrailingZeros64(word))
-			m := q.x.holders.owner[n]
-			out := &q.out[m.position]
-			if n == m.gpu {
-				out.GPU = depth
-				if m.beside != noHolder && b.word(q.x, int(m.beside/64))>>(m.beside%64)&1 != 0 {
-					continue
-				}
-			}
-			out.Any = max(out.Any, depth)
-		}
+		q.end(a.word(q.x, i)&live&^b.word(q.x, i), 64*i, depth)
 	}
 }
 
