@@ -234,6 +234,7 @@ func (s *scanner) closeOrComma(objects *[MaxDepth / 64]uint64, depth int) (int, 
 			if object {
 				return depth, s.key()
 			}
+			s.integers()
 			return depth, nil
 		case c == '}' && object, c == ']' && !object:
 			s.i++
@@ -245,6 +246,24 @@ func (s *scanner) closeOrComma(objects *[MaxDepth / 64]uint64, depth int) (int, 
 		}
 	}
 	return 0, nil
+}
+
+// integers skips elements of an array that are plain integers, each with its comma: prompts come as token ids, too.
+// It stops before the first element that is anything else, or the last.
+func (s *scanner) integers() {
+	for i := s.i; i < len(s.b); s.i = i {
+		if s.b[i] == ' ' {
+			i++
+		}
+		start := i
+		for i < len(s.b) && isDigit(s.b[i]) {
+			i++
+		}
+		if i == start || i == len(s.b) || s.b[i] != ',' || s.b[start] == '0' && i > start+1 {
+			return
+		}
+		i++
+	}
 }
 
 func (s *scanner) key() error {

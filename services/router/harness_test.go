@@ -263,7 +263,7 @@ func (g *rig) idle() {
 				return false
 			}
 		}
-		return p.total.inflight == 0 && p.total.queued == 0
+		return p.total.inflight == 0 && p.total.queued == 0 && p.total.finished == p.total.arrivals
 	}
 	g.eventually("an empty ledger", empty)
 	p.mu.Lock()

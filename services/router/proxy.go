@@ -243,7 +243,6 @@ func (x *exchange) end(ctx context.Context) {
 	output := x.output()
 	x.pool.count(func(t *totals) {
 		t.output += int64(output)
-		t.finished++
 		if x.outcome == outcomeOK && output > 0 {
 			x.pool.state.Finished(output)
 		}

@@ -13,10 +13,10 @@ const reportEvery = time.Second
 // totals count a pool's requests since this router started; queued is a gauge. The pool's lock guards them.
 type totals struct {
 	arrivals int64 // requests for this pool
+	finished int64 // of these, ended in whatever way
 	prompt   int64 // prompt tokens at dispatch
 	uncached int64 // of these, not cached at dispatch
 	output   int64
-	finished int64
 	queued   int64 // requests that wait for an engine now
 	inflight int64
 }

@@ -61,6 +61,9 @@ func (rt *router) serve(w http.ResponseWriter, r *http.Request, kind scorerv1.Ki
 		defer q.body.release()
 		e = rt.admit(r.Context(), q)
 	}
+	if q.pool.ID != "" { // it has arrived, so it will have finished, however it ends
+		defer rt.pool(q.pool.ID).count(func(t *totals) { t.finished++ })
+	}
 	if r.Context().Err() != nil {
 		rt.metrics.request(statusClientGone, outcomeCancelled)
 		return
