@@ -33,7 +33,7 @@ func TestReportsBecomeDesiredReplicas(t *testing.T) {
 	}
 	alive, leave := context.WithCancel(t.Context())
 	defer leave()
-	go fleet.Announce(alive, conn, func() fleet.Member { //nolint:errcheck // ends with the test
+	go fleet.Announce(alive, conn, func() fleet.Member {
 		return fleet.Member{Service: "router", Instance: "r", Ready: true}
 	})
 

@@ -114,7 +114,7 @@ func (w *world) announceIndex() {
 	w.must(err)
 	g := grpc.NewServer()
 	indexv1.RegisterIndexServer(g, w.index)
-	go g.Serve(l) //nolint:errcheck // Stop ends it
+	go g.Serve(l)
 	w.Cleanup(g.Stop)
 	var ctx context.Context
 	ctx, w.unannounce = context.WithCancel(context.Background())

@@ -45,7 +45,7 @@ func (s *server) Score(ctx context.Context, r *scorerv1.ScoreRequest) (*scorerv1
 	ids, origin, err := s.find(ctx, r)
 	if err != nil {
 		reason := tokens.Failed
-		if why := (*tokens.Unknown)(nil); errors.As(err, &why) {
+		if why := (*tokens.UnknownError)(nil); errors.As(err, &why) {
 			reason = why.Reason
 		}
 		return s.unknown(reason), nil

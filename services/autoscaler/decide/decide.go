@@ -115,7 +115,8 @@ func (s State) remember(o Observation, now time.Time) State {
 	if n := len(kept); n > 0 && (!now.After(kept[n-1].at) || o.Uncached < kept[n-1].uncached || o.Output < kept[n-1].output) {
 		kept = nil
 	}
-	s.samples = append(kept, sample{now, o.Uncached, o.Output})
+	kept = append(kept, sample{now, o.Uncached, o.Output})
+	s.samples = kept
 	return s
 }
 

@@ -37,7 +37,7 @@ func startShard(t *testing.T, name string, buckets uint64, depth uint32) *shard 
 	s := &shard{server: grpc.NewServer(), depth: depth}
 	s.Member = fleet.Member{Service: "index", Instance: name, Address: l.Addr().String(), Buckets: buckets, Applied: uint64(depth), Ready: true}
 	indexv1.RegisterIndexServer(s.server, s)
-	go s.server.Serve(l) //nolint:errcheck // Stop ends it
+	go s.server.Serve(l)
 	t.Cleanup(s.server.Stop)
 	return s
 }
@@ -270,7 +270,7 @@ func BenchmarkMatchOneMember(b *testing.B) {
 	s := &shard{server: grpc.NewServer(), depth: 1}
 	s.Member = fleet.Member{Service: "index", Instance: "s", Address: l.Addr().String(), Buckets: All, Ready: true}
 	indexv1.RegisterIndexServer(s.server, s)
-	go s.server.Serve(l) //nolint:errcheck // Stop ends it
+	go s.server.Serve(l)
 	defer s.server.Stop()
 	f := New(Options{Timeout: time.Second})
 	defer f.Close()

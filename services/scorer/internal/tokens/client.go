@@ -61,7 +61,7 @@ func newClient(o Options) *client {
 	return c
 }
 
-// tokenize asks one engine and, where that fails and time is left, one other. Its errors are all *Unknown.
+// tokenize asks one engine and, where that fails and time is left, one other. Its errors are all *UnknownError.
 func (c *client) tokenize(ctx context.Context, pool string, body []byte) ([]uint32, error) {
 	urls := c.engines(pool)
 	if len(urls) == 0 {
@@ -80,17 +80,17 @@ func (c *client) tokenize(ctx context.Context, pool string, body []byte) ([]uint
 		var ids []uint32
 		ids, err = c.call(ctx, at, body)
 		if errors.Is(err, errRefused) { // another engine would refuse it too, and this one works
-			return nil, &Unknown{Refused, err}
+			return nil, &UnknownError{Refused, err}
 		}
 		c.note(at, err)
 		if err == nil {
 			return ids, nil
 		}
 		if ctx.Err() != nil {
-			return nil, &Unknown{Late, err}
+			return nil, &UnknownError{Late, err}
 		}
 	}
-	return nil, &Unknown{Failed, err}
+	return nil, &UnknownError{Failed, err}
 }
 
 var (

@@ -20,7 +20,7 @@ type prompt struct {
 }
 
 // read checks the spans of a request and finds its first prompt. It copies no text.
-func read(r *scorerv1.ScoreRequest) (prompt, *Unknown) {
+func read(r *scorerv1.ScoreRequest) (prompt, *UnknownError) {
 	main, others, ok := members(r.GetKind())
 	if !ok {
 		return prompt{}, unknown(Kind)
@@ -70,7 +70,7 @@ func members(k scorerv1.Kind) (main string, others []string, ok bool) {
 }
 
 // first reads the value of prompt: string, [string, ...], [id, ...] or [[id, ...], ...]; of several prompts the first.
-func (p *prompt) first(value []byte) *Unknown {
+func (p *prompt) first(value []byte) *UnknownError {
 	c := cursor{data: value}
 	switch c.peek() {
 	case '"':
@@ -96,7 +96,7 @@ func (p *prompt) first(value []byte) *Unknown {
 	return nil
 }
 
-func (p *prompt) take(c *cursor, whole bool) *Unknown {
+func (p *prompt) take(c *cursor, whole bool) *UnknownError {
 	text, ok := c.text()
 	if !ok || whole && (c.peek() != 0 || c.at != len(c.data)) {
 		return unknown(Malformed)
@@ -108,7 +108,7 @@ func (p *prompt) take(c *cursor, whole bool) *Unknown {
 	return nil
 }
 
-func (p *prompt) tokens(c *cursor) *Unknown {
+func (p *prompt) tokens(c *cursor) *UnknownError {
 	ids, ok := c.ids()
 	switch {
 	case !ok:
@@ -121,7 +121,7 @@ func (p *prompt) tokens(c *cursor) *Unknown {
 }
 
 // messages checks that every part of every message's content is text.
-func (p *prompt) messages(value []byte) *Unknown {
+func (p *prompt) messages(value []byte) *UnknownError {
 	c := cursor{data: value}
 	why, count := Malformed, 0
 	member := func(key []byte) bool {

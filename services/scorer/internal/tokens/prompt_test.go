@@ -195,7 +195,7 @@ func FuzzBodyCannotBeEscaped(f *testing.F) {
 
 func TestUnknownIsAnErrorWithItsCause(t *testing.T) {
 	cause := errors.New("cause")
-	err := error(&Unknown{Failed, cause})
+	err := error(&UnknownError{Failed, cause})
 	if !errors.Is(err, cause) || err.Error() != "tokenizer failed: cause" {
 		t.Fatal(err)
 	}

@@ -2,8 +2,8 @@
 // engine of the pool.
 //
 // It never guesses. What an engine would tokenize differently from POST /tokenize (images, audio, embeddings, members
-// that it does not know) and what cannot be had in time is Unknown. It keeps no text: its cache holds token ids under
-// hashes, and its errors hold no byte of a prompt, nor of an engine's answer, which may quote one.
+// that it does not know) and what cannot be had in time is an UnknownError. It keeps no text: its cache holds token ids
+// under hashes, and its errors hold no byte of a prompt, nor of an engine's answer, which may quote one.
 package tokens
 
 import "fmt"
@@ -26,14 +26,14 @@ const (
 	Failed    Reason = "tokenizer failed"      // an error, or an answer that makes no sense
 )
 
-// Unknown is the error of a prompt whose tokens cannot be had.
-type Unknown struct {
+// UnknownError is the error of a prompt whose tokens cannot be had.
+type UnknownError struct {
 	Reason Reason
 	Cause  error // nil, or what happened; without prompt text
 }
 
 // Error returns the reason and the cause.
-func (u *Unknown) Error() string {
+func (u *UnknownError) Error() string {
 	if u.Cause == nil {
 		return string(u.Reason)
 	}
@@ -41,6 +41,6 @@ func (u *Unknown) Error() string {
 }
 
 // Unwrap returns the cause.
-func (u *Unknown) Unwrap() error { return u.Cause }
+func (u *UnknownError) Unwrap() error { return u.Cause }
 
-func unknown(r Reason) *Unknown { return &Unknown{Reason: r} }
+func unknown(r Reason) *UnknownError { return &UnknownError{Reason: r} }

@@ -65,7 +65,7 @@ func (s *Source) Close() { s.client.http.CloseIdleConnections() }
 // CacheBytes returns the bytes that the cache holds now.
 func (s *Source) CacheBytes() int64 { return s.cache.size() }
 
-// Tokens returns the token ids of the request's first prompt, or an *Unknown as its error. The ids are shared and
+// Tokens returns the token ids of the request's first prompt, or an *UnknownError as its error. The ids are shared and
 // must not be written to. It returns when ctx ends, at the latest.
 func (s *Source) Tokens(ctx context.Context, r *scorerv1.ScoreRequest) ([]uint32, Origin, error) {
 	p, why := read(r)
@@ -99,7 +99,7 @@ func (s *Source) Tokens(ctx context.Context, r *scorerv1.ScoreRequest) ([]uint32
 		}
 		ids, ok := result.Val.([]uint32)
 		if !ok {
-			return nil, "", &Unknown{Failed, fmt.Errorf("join a flight: %T", result.Val)}
+			return nil, "", &UnknownError{Failed, fmt.Errorf("join a flight: %T", result.Val)}
 		}
 		return ids, Tokenize, nil
 	}

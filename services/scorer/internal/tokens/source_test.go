@@ -93,7 +93,7 @@ func want(t *testing.T, s *Source, r *scorerv1.ScoreRequest, ids string, origin 
 func wantUnknown(t *testing.T, s *Source, r *scorerv1.ScoreRequest, reason Reason) error {
 	t.Helper()
 	ids, origin, err := s.Tokens(t.Context(), r)
-	var why *Unknown
+	var why *UnknownError
 	if !errors.As(err, &why) || why.Reason != reason || ids != nil || origin != "" {
 		t.Fatalf("got %v from %q, %v; want %q", ids, origin, err, reason)
 	}
@@ -142,7 +142,7 @@ func TestEqualPromptsShareOneCall(t *testing.T) {
 		})
 	}
 	giveUp()
-	if why := (*Unknown)(nil); !errors.As(<-first, &why) || why.Reason != Late {
+	if why := (*UnknownError)(nil); !errors.As(<-first, &why) || why.Reason != Late {
 		t.Errorf("the first got %v", why)
 	}
 	close(release)
@@ -190,7 +190,9 @@ func TestAnotherEngineIsAskedAfterAFailure(t *testing.T) {
 	broken := startEngine(t, func(w http.ResponseWriter, _ string) { w.WriteHeader(http.StatusInternalServerError) })
 	works := startEngine(t, nil)
 	var reports []string
-	s := source(t, Options{Report: func(url string, err error) { reports = append(reports, fmt.Sprint(url == broken.URL, err != nil)) }},
+	s := source(t, Options{Report: func(url string, err error) {
+		reports = append(reports, fmt.Sprintf("broken:%v failing:%v", url == broken.URL, err != nil))
+	}},
 		broken, works)
 	for i := range 4 * reportAfter {
 		prompt := fmt.Sprint("prompt ", i)
@@ -201,7 +203,7 @@ func TestAnotherEngineIsAskedAfterAFailure(t *testing.T) {
 		prompt := fmt.Sprint("later ", i)
 		want(t, s, text(prompt), prompt, Tokenize)
 	}
-	if want := []string{"true true", "true false"}; !slices.Equal(reports, want) {
+	if want := []string{"broken:true failing:true", "broken:true failing:false"}; !slices.Equal(reports, want) {
 		t.Fatalf("reports %v, want %v", reports, want)
 	}
 }
@@ -274,7 +276,7 @@ func TestTheCacheIsBoundedInBytes(t *testing.T) {
 	const limit = 4096
 	s := source(t, Options{CacheBytes: limit}, e)
 	for i := range 100 {
-		s.Tokens(t.Context(), text(strings.Repeat("x", i*7%200)+fmt.Sprint(i))) //nolint:errcheck // bytes are what counts
+		s.Tokens(t.Context(), text(strings.Repeat("x", i*7%200)+fmt.Sprint(i)))
 		if got := s.CacheBytes(); got > limit {
 			t.Fatalf("cache holds %d bytes after %d prompts", got, i)
 		}
