@@ -398,7 +398,16 @@ func (x *Batch) GetOperations() uint32 {
 	return 0
 }
 
-// Run is a row of blocks to which the same thing happened.
+// Run is a row of blocks of one engine to which the same thing happened. What it says, by its fields:
+//
+//	copies added     copy = ADDED: hashes, and keys where the blocks have keys; each block is the parent of the next.
+//	                 Without keys the blocks are only counted; without hashes the group is one that must hold a block.
+//	copies removed   copy = REMOVED: keys; hashes too where a key alone does not name the block.
+//	blocks named     copy unset, hashes and keys: blocks that waited for their parent have these keys now.
+//	sets changed     copy unset, keys only: index keys to show or hide.
+//	all gpu cleared  clear.
+//
+// A reader that keeps only the sets looks at gpu, any, keys, shown, split and clear.
 type Run struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
 	Copy  Change                 `protobuf:"varint,1,opt,name=copy,proto3,enum=warmpath.events.v1.Change" json:"copy,omitempty"`
@@ -406,11 +415,11 @@ type Run struct {
 	Any   Change                 `protobuf:"varint,3,opt,name=any,proto3,enum=warmpath.events.v1.Change" json:"any,omitempty"`
 	Tier  Tier                   `protobuf:"varint,4,opt,name=tier,proto3,enum=warmpath.events.v1.Tier" json:"tier,omitempty"`
 	Group uint32                 `protobuf:"varint,5,opt,name=group,proto3" json:"group,omitempty"`
-	// Engine hash of the block before the first one; absent at the start of a prompt. Only where copy = ADDED.
+	// Engine hash of the block before the first one; absent at the start of a prompt.
 	Parent *uint64 `protobuf:"fixed64,6,opt,name=parent,proto3,oneof" json:"parent,omitempty"`
-	// Tokens per block of this run; 0 means the pool's canonical block size.
+	// Tokens per block of this run; 0 where hashes are empty or have no keys.
 	BlockSize uint32 `protobuf:"varint,7,opt,name=block_size,json=blockSize,proto3" json:"block_size,omitempty"`
-	// Engine hashes. For removals, and where only visibility changes, empty: the key alone names the block.
+	// Engine hashes.
 	Hashes []uint64 `protobuf:"fixed64,8,rep,packed,name=hashes,proto3" json:"hashes,omitempty"`
 	// Chain state at the end of each block.
 	Keys []uint64 `protobuf:"fixed64,9,rep,packed,name=keys,proto3" json:"keys,omitempty"`
@@ -419,7 +428,8 @@ type Run struct {
 	Shown []uint64 `protobuf:"fixed64,10,rep,packed,name=shown,proto3" json:"shown,omitempty"`
 	// True when `shown` stands in for `keys`, also when it is empty.
 	Split bool `protobuf:"varint,11,opt,name=split,proto3" json:"split,omitempty"`
-	// All gpu copies of the engine are gone, and its gpu set is empty (AllBlocksCleared). Other fields are unset.
+	// All gpu copies of the engine are gone (AllBlocksCleared) and both sets are empty: what other tiers still hold is
+	// shown again by the runs that follow. Nothing else is set.
 	Clear         bool `protobuf:"varint,12,opt,name=clear,proto3" json:"clear,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache

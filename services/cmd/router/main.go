@@ -1,0 +1,25 @@
+// Command router serves the OpenAI API in front of the engines.
+package main
+
+import (
+	"context"
+	"flag"
+
+	"github.com/warmpath/warmpath/libs/daemon"
+	"github.com/warmpath/warmpath/services/router"
+)
+
+func main() {
+	var cfg router.Config
+	daemon.Main("router", "serves the OpenAI API and sends each request to the engine that answers it soonest",
+		func(fs *flag.FlagSet) {
+			fs.StringVar(&cfg.NATS, "nats", "nats://127.0.0.1:4222", "URL of the NATS server")
+			fs.StringVar(&cfg.Listen, "listen", "127.0.0.1:8080", "host:port of the OpenAI API")
+			fs.StringVar(&cfg.Instance, "instance", "", "name of this replica; default is the host's name with a random suffix")
+			fs.StringVar(&cfg.Policy, "policy", "warm", "routing policy: warm, least-tokens, round-robin or random")
+		},
+		func(ctx context.Context, p *daemon.Process) error {
+			cfg.Log, cfg.Metrics, cfg.Health = p.Log, p.Registry, p.Health
+			return router.Run(ctx, cfg)
+		})
+}

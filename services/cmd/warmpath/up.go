@@ -1,0 +1,142 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"flag"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"path/filepath"
+
+	"github.com/peterbourgon/ff/v3"
+	"github.com/peterbourgon/ff/v3/ffcli"
+
+	"github.com/warmpath/warmpath/libs/daemon"
+	"github.com/warmpath/warmpath/services/cmd/warmpath/up"
+	"github.com/warmpath/warmpath/services/ingest"
+)
+
+type upFlags struct {
+	config      up.Config
+	enginesFile string
+	ops         string
+	readyFile   string
+	noAuth      bool
+	level       slog.Level
+}
+
+func upCommand() *ffcli.Command {
+	var f upFlags
+	fs := flag.NewFlagSet("warmpath up", flag.ContinueOnError)
+	fs.Func("engine", ingest.EngineUsage, func(value string) error {
+		engine, err := ingest.ParseEngine(value)
+		f.config.Engines = append(f.config.Engines, engine)
+		return err
+	})
+	fs.StringVar(&f.enginesFile, "engines-file", "", "file that lists the engines, as `loadgen engines --ready-file` writes it")
+	fs.StringVar(&f.config.Listen, "listen", "127.0.0.1:8080", "host:port of the OpenAI API; port 0 picks a free one")
+	fs.StringVar(&f.ops, "ops", "127.0.0.1:8081", "host:port of /metrics, /healthz, /readyz and /debug/pprof")
+	fs.StringVar(&f.config.DataDir, "data-dir", defaultDataDir(), "folder for the event log of the embedded NATS server")
+	fs.StringVar(&f.config.Policy, "policy", "warm", "routing policy: warm, least-tokens, round-robin or random")
+	fs.IntVar(&f.config.Shards, "shards", 1, "number of index shards")
+	fs.StringVar(&f.readyFile, "ready-file", "", "file to write the URLs to once the first request can be served")
+	fs.BoolVar(&f.noAuth, "no-auth", false, "listen on other than loopback addresses without API keys")
+	fs.TextVar(&f.level, "log-level", slog.LevelInfo, "least level to log: debug, info, warn, error")
+	return &ffcli.Command{
+		Name:       "up",
+		ShortUsage: "warmpath up --engine URL [--engine URL ...] [flags]",
+		ShortHelp:  "Run ingest, index, scorer, router and autoscaler in one process, with NATS embedded",
+		LongHelp:   "Run all five services in one process, with NATS embedded. Ctrl-C drains and exits.\nEvery flag may be set as WARMPATH_<FLAG> in the environment.",
+		FlagSet:    fs,
+		Options:    []ff.Option{ff.WithEnvVarPrefix(daemon.EnvPrefix)},
+		Exec:       f.run,
+	}
+}
+
+func (f *upFlags) run(ctx context.Context, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unexpected argument %q; engines are given as --engine URL", args[0])
+	}
+	if f.enginesFile != "" {
+		engines, err := ingest.ReadEngines(f.enginesFile)
+		if err != nil {
+			return err
+		}
+		f.config.Engines = append(f.config.Engines, engines...)
+	}
+	if len(f.config.Engines) == 0 {
+		return errors.New("no engine: give at least one --engine URL (see warmpath up --help)")
+	}
+	if err := refuseOpenAddress(f.config.Listen, f.noAuth); err != nil {
+		return err
+	}
+	listener, err := net.Listen("tcp", f.ops)
+	if err != nil {
+		return fmt.Errorf("listen for operations: %w", err)
+	}
+	p := daemon.NewProcess("warmpath", os.Stderr, f.level)
+	return p.Run(ctx, listener, func(ctx context.Context, p *daemon.Process) error {
+		cfg := f.config
+		cfg.Process = p
+		cfg.Ready = func(a up.Addresses) {
+			a.Metrics = "http://" + listener.Addr().String()
+			announce(a, len(cfg.Engines))
+			if err := writeReady(f.readyFile, a); err != nil {
+				p.Log.Error("ready file not written", "error", err)
+			}
+		}
+		return up.Run(ctx, cfg)
+	})
+}
+
+func announce(a up.Addresses, engines int) {
+	fmt.Printf(`Warmpath serves %d engine(s).
+
+  OpenAI API   %[2]s/v1
+  metrics      %[3]s/metrics
+  health       %[3]s/readyz
+
+  curl %[2]s/v1/models
+
+Ctrl-C drains and exits.
+`, engines, a.Router, a.Metrics)
+}
+
+// refuseOpenAddress keeps an unauthenticated API off the network unless the operator asks for it.
+func refuseOpenAddress(listen string, noAuth bool) error {
+	host, _, err := net.SplitHostPort(listen)
+	if err != nil {
+		return fmt.Errorf("--listen %s: %w", listen, err)
+	}
+	if ip := net.ParseIP(host); noAuth || host == "localhost" || (ip != nil && ip.IsLoopback()) {
+		return nil
+	}
+	return fmt.Errorf("--listen %s is reachable from other machines and no API keys are set; add --no-auth if that is meant", listen)
+}
+
+// writeReady writes a file by rename, so that whoever waits for it never reads half of it.
+func writeReady(path string, a up.Addresses) error {
+	if path == "" {
+		return nil
+	}
+	data, err := json.Marshal(a)
+	if err != nil {
+		return err
+	}
+	partial := path + ".partial"
+	if err := os.WriteFile(partial, append(data, '\n'), 0o600); err != nil {
+		return err
+	}
+	return os.Rename(partial, path)
+}
+
+func defaultDataDir() string {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		cache = os.TempDir()
+	}
+	return filepath.Join(cache, "warmpath")
+}
