@@ -1,0 +1,42 @@
+// Command loadgen drives Warmpath: simulated vLLM engines, real traces, comparisons of routing policies.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+
+	"github.com/peterbourgon/ff/v3/ffcli"
+
+	"github.com/warmpath/warmpath/libs/daemon"
+)
+
+func main() {
+	ctx, stop := daemon.SignalContext()
+	defer stop()
+	err := root().ParseAndRun(ctx, os.Args[1:])
+	switch {
+	case err == nil:
+	case errors.Is(err, flag.ErrHelp):
+		os.Exit(2)
+	default:
+		fmt.Fprintf(os.Stderr, "loadgen: %v\n", err)
+		os.Exit(1)
+	}
+}
+
+func root() *ffcli.Command {
+	return &ffcli.Command{
+		Name:       "loadgen",
+		ShortUsage: "loadgen <verb> [flags]",
+		LongHelp: `Drives Warmpath with simulated engines and real traces. No GPU is needed.
+
+  loadgen demo             replay a trace through everything, round-robin against warm, and print a table
+  loadgen engines -n 8     run simulated vLLM engines and print the flags for "warmpath up"
+  loadgen run --url URL    replay a trace against any OpenAI endpoint`,
+		Subcommands: []*ffcli.Command{demoCommand(), enginesCommand(), runCommand()},
+		Exec:        func(context.Context, []string) error { return flag.ErrHelp },
+	}
+}

@@ -1,0 +1,217 @@
+package oracle
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+	"testing"
+	"time"
+
+	"google.golang.org/grpc"
+
+	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/libs/kvevent"
+	"github.com/warmpath/warmpath/loadgen/enginesim"
+	indexv1 "github.com/warmpath/warmpath/proto/warmpath/index/v1"
+)
+
+// traffic makes the n-th request of a seeded workload: hot shared prefixes, prompts that are whole blocks, equal
+// prompts side by side, an adapter, cache salts, and conversations that grow.
+func traffic(seed uint64, n int) []Prompt {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	draw := func(length int) []uint32 {
+		tokens := make([]uint32, length)
+		for i := range tokens {
+			tokens[i] = 300 + rng.Uint32N(30_000)
+		}
+		return tokens
+	}
+	var groups [][]uint32
+	for range 12 {
+		groups = append(groups, draw(16*(2+rng.IntN(16))))
+	}
+	var prompts []Prompt
+	for len(prompts) < n {
+		p := Prompt{Tokens: append([]uint32(nil), groups[rng.IntN(len(groups))]...)}
+		switch rng.IntN(6) {
+		case 0: // exactly the group: whole blocks, the last one is computed again
+		case 1:
+			p.Tokens = append(p.Tokens, draw(16)...)
+		default:
+			p.Tokens = append(p.Tokens, draw(1+rng.IntN(200))...)
+		}
+		switch rng.IntN(8) {
+		case 0:
+			p.LoRA = adapter
+		case 1:
+			p.Salt = fmt.Sprint("tenant-", rng.IntN(2))
+		}
+		prompts = append(prompts, p)
+		if rng.IntN(5) == 0 { // a second one of the same, at the same time
+			prompts = append(prompts, p)
+		}
+	}
+	return prompts[:n]
+}
+
+// drive sends the traffic from several clients at once, and faults midway.
+func (w *world) drive(seed uint64, n int, midway func()) {
+	w.t.Helper()
+	prompts := traffic(seed, n)
+	next := make(chan int)
+	var clients sync.WaitGroup
+	for range 12 {
+		clients.Go(func() {
+			for i := range next {
+				if err := w.ask(fmt.Sprintf("oracle-%04d", i), prompts[i], 4+i%40, i%3 != 0); err != nil && midway == nil {
+					w.t.Errorf("request %d: %v", i, err)
+				}
+			}
+		})
+	}
+	for i := range prompts {
+		if i == n/2 && midway != nil {
+			midway()
+		}
+		next <- i
+	}
+	close(next)
+	clients.Wait()
+}
+
+// The index equals every engine's true cache at quiescence, and every logged match was possible at its time.
+func TestOracle(t *testing.T) {
+	w := newWorld(t, 4, direct)
+	w.drive(1, 400, nil)
+	if lines := w.settle(deadline); len(lines) > 0 {
+		t.Fatalf("%d differences at quiescence, first: %s", len(lines), lines[0])
+	}
+	log, records := w.history(len(w.sent))
+	violations, answers := Possible(log, records)
+	if len(violations) > 0 {
+		t.Fatalf("%d impossible matches, first: %s", len(violations), violations[0])
+	}
+	scored, matched := 0, 0
+	for _, r := range records {
+		if !r.Unknown {
+			scored++
+		}
+		for _, d := range r.Depths {
+			matched += d.GPU
+		}
+	}
+	t.Logf("%d messages, %d records, %d scored, %d answers judged, %d blocks matched", len(log), len(records), scored, answers, matched)
+	if scored < 350 || answers < 1000 || matched < 1000 {
+		t.Fatalf("too little to judge: %d scored, %d answers, %d blocks matched", scored, answers, matched)
+	}
+}
+
+// The same with a lossy wire, an engine that restarts and one whose cache is reset in mid-run.
+func TestOracleUnderFaults(t *testing.T) {
+	w := newWorld(t, 3, direct)
+	w.drive(2, 300, func() {
+		w.engines[0].Publisher().DropLive(3)
+		if err := w.engines[1].Restart(); err != nil {
+			t.Error(err)
+		}
+		res, err := http.Post(w.engines[2].URL()+"/reset_prefix_cache", "", nil)
+		if err != nil {
+			t.Error(err)
+			return
+		}
+		res.Body.Close()
+	})
+	if lines := w.settle(deadline); len(lines) > 0 {
+		t.Fatalf("%d differences at quiescence, first: %s", len(lines), lines[0])
+	}
+	log, records := w.history(250)
+	if violations, _ := Possible(log, records); len(violations) > 0 {
+		t.Fatalf("%d impossible matches, first: %s", len(violations), violations[0])
+	}
+}
+
+// An engine that keeps its evictions to itself: the oracle must see that the index believes too much.
+func TestOracleCatchesSilentEvictions(t *testing.T) {
+	quiet := func(t *testing.T, e *enginesim.Engine) (events, replay string) {
+		var decoder kvevent.Decoder
+		return relay(t, e, func(payload []byte) []byte {
+			var b kvevent.Batch
+			if err := decoder.Decode(payload, &b); err != nil {
+				t.Error(err)
+			}
+			kept := b.Events[:0]
+			for _, event := range b.Events {
+				if event.Kind != kvevent.Removed {
+					kept = append(kept, event)
+				}
+			}
+			b.Events = kept
+			return kvevent.Append(nil, &b, kvevent.MapForm)
+		})
+	}
+	w := newWorld(t, 2, quiet)
+	w.drive(3, 150, nil)
+	if lines := w.settle(time.Second); len(lines) == 0 {
+		t.Fatal("no difference was found although no engine announced an eviction")
+	}
+}
+
+// liar is an index member that believes every engine one block warmer than it is.
+type liar struct {
+	indexv1.UnimplementedIndexServer
+	honest []indexv1.IndexClient
+}
+
+func (l *liar) Match(ctx context.Context, r *indexv1.MatchRequest) (*indexv1.MatchResponse, error) {
+	sum := &indexv1.MatchResponse{Buckets: ^uint64(0)}
+	for _, client := range l.honest {
+		answer, err := client.Match(ctx, r)
+		if err != nil {
+			return nil, err
+		}
+		sum.Engines = append(sum.Engines, answer.Engines...)
+		sum.Applied, sum.Begun = max(sum.Applied, answer.Applied), max(sum.Begun, answer.Begun)
+	}
+	for _, e := range sum.Engines {
+		if int(e.Gpu) < len(r.Keys) {
+			e.Gpu, e.Any = e.Gpu+1, e.Gpu+1
+		}
+	}
+	return sum, nil
+}
+
+// A member that answers more than the log says: the oracle must call its answers impossible.
+func TestOracleCatchesAnswersThatTheLogDoesNotAllow(t *testing.T) {
+	w := newWorld(t, 2, direct)
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	server := grpc.NewServer()
+	indexv1.RegisterIndexServer(server, &liar{honest: w.clients()})
+	go func() { _ = server.Serve(listener) }()
+	t.Cleanup(server.Stop)
+	ctx, cancel := context.WithCancel(t.Context())
+	announced := make(chan struct{})
+	var once sync.Once
+	done := make(chan error, 1)
+	go func() {
+		done <- fleet.Announce(ctx, w.conn, func() fleet.Member {
+			once.Do(func() { close(announced) })
+			return fleet.Member{
+				Service: "index", Instance: "liar", Address: listener.Addr().String(),
+				Buckets: ^uint64(0), Applied: 1 << 62, Ready: true,
+			}
+		})
+	}()
+	t.Cleanup(func() { cancel(); <-done })
+	<-announced
+	w.drive(4, 150, nil)
+	log, records := w.history(len(w.sent))
+	if violations, _ := Possible(log, records); len(violations) == 0 {
+		t.Fatal("no answer was called impossible although a member added a block to each")
+	}
+}
