@@ -269,6 +269,9 @@ func (g *rig) idle() {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.keyed.Expire(time.Now().Add(time.Hour))
+	if n := p.sharing.Size(); n != 0 {
+		g.t.Errorf("%d heads still shared", n)
+	}
 	if n := p.keyed.Size(); n != 0 {
 		g.t.Errorf("%d keys still placed", n)
 	}

@@ -121,6 +121,29 @@ func keysOf(seed uint64, n int) []uint64 {
 	return keys
 }
 
+// TestAPrefixThatOneEngineCannotServeIsCopied holds hot prompts against the same load without them: the share of the
+// traffic that one prefix has makes its copies cheap.
+func TestAPrefixThatOneEngineCannotServeIsCopied(t *testing.T) {
+	now := time.Unix(50_000, 0)
+	p := newPool(poolRecord.ID, policy.Warm, 1, now)
+	view, keys := viewOf(4), keysOf(1, 400)
+	for i := range 40 {
+		p.reserve(view, wishOf(append(slices.Clone(keys), keysOf(uint64(i)+10, 20)...), map[string]uint32{"e00": 400}, true), now)
+	}
+	hot := wishOf(keys, map[string]uint32{"e00": 400}, true)
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.observe(hot, p.usable(hot, now), now)
+	if p.seen.Sharing != 40 {
+		t.Errorf("%d share the head, want 40", p.seen.Sharing)
+	}
+	other := wishOf(keysOf(2, 400), map[string]uint32{"e00": 400}, true)
+	p.observe(other, p.usable(other, now), now)
+	if p.seen.Sharing != 0 {
+		t.Errorf("%d share the head of another prompt", p.seen.Sharing)
+	}
+}
+
 // TestTheLedgerTeachesRates streams from an engine that is three times slower than the profile, and one as it says.
 func TestTheLedgerTeachesRates(t *testing.T) {
 	now := time.Unix(50_000, 0)

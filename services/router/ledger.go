@@ -62,6 +62,7 @@ type reservation struct {
 	first    bool
 	ended    bool
 	placed   *placements.Placement
+	heads    []uint64
 }
 
 // add books a reservation. The pool's lock is held.
@@ -186,6 +187,7 @@ func (r *reservation) release(answered bool) {
 	}
 	r.ended = true
 	r.learn()
+	r.pool.sharing.Leave(r.heads)
 	r.row.active--
 	if r.first {
 		r.row.decodeContext -= r.prompt

@@ -27,6 +27,7 @@ type pool struct {
 	numbers uint32
 	keyed   placements.Keyed
 	pieces  placements.Pieces
+	sharing placements.Sharing
 	policy  policy.Name
 	state   policy.State
 	random  *rand.Rand
@@ -190,6 +191,8 @@ func (p *pool) book(q *wish, w *row, i int, now time.Time) *reservation {
 	keys := q.score.GetKeys()
 	r.placed = p.keyed.Place(w.number, keys[min(p.matched[i], len(keys)):])
 	p.pieces.Sent(w.number, q.chain, now)
+	heads, _ := q.heads()
+	r.heads = p.sharing.Enter(heads)
 	w.health.chosen()
 	return r
 }
@@ -210,6 +213,7 @@ func (p *pool) observe(q *wish, rows []*row, now time.Time) {
 			o.FirstKey = keys[0]
 		}
 	}
+	best := 0
 	for _, w := range rows {
 		c := w.candidate(p.epoch, now)
 		e := q.engines[w.engine.ID]
@@ -223,8 +227,19 @@ func (p *pool) observe(q *wish, rows []*row, now time.Time) {
 		} else {
 			c.Matched = p.pieces.Depth(w.number, q.chain, now) * placements.PieceBytes / bytesPerToken
 		}
+		best = max(best, c.Matched)
 		o.Candidates, p.matched = append(o.Candidates, c), append(p.matched, held)
 	}
+	heads, tokens := q.heads()
+	o.Sharing = p.sharing.Count(heads, best/tokens/2)
+}
+
+// heads are the chained hashes that tell how far two prompts agree, and how many tokens one stands for.
+func (q *wish) heads() (chain []uint64, tokens int) {
+	if keys := q.score.GetKeys(); len(keys) > 0 {
+		return keys, int(q.score.BlockSize)
+	}
+	return q.chain, placements.PieceBytes / bytesPerToken
 }
 
 // failed counts an engine's failure and says whether it is now ejected.

@@ -69,6 +69,21 @@ func TestWarm(t *testing.T) {
 	}
 }
 
+func TestAHotPrefixIsCopiedCheaply(t *testing.T) {
+	o := Observation{PromptTokens: 8000, Candidates: engines(4)}
+	for i := range o.Candidates {
+		c := &o.Candidates[i]
+		c.Active, c.DecodeContext, c.Mapped, c.Evicted = 50, 350_000, 20_000, true
+	}
+	o.Candidates[0].Matched = 7000
+	cold := Pick(Warm, &State{}, &o, 0, nil).Costs
+	o.Sharing = 100
+	hot := Pick(Warm, &State{}, &o, 0, nil).Costs
+	if hot[1]-hot[0] > (cold[1]-cold[0])/2 {
+		t.Errorf("a copy costs %v more when hot, %v when not", hot[1]-hot[0], cold[1]-cold[0])
+	}
+}
+
 // TestCostOfAnIdleEngine is the formula by hand: 8000 tokens, nothing cached, nothing else running.
 func TestCostOfAnIdleEngine(t *testing.T) {
 	o := Observation{PromptTokens: 8000, Candidates: engines(1)}
