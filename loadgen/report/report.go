@@ -75,7 +75,7 @@ func (c *Comparison) Title() string {
 }
 
 // columns of both tables; each row is one policy.
-var columns = []string{"policy", "requests", "errors", "hit ratio", "TTFT p50", "TTFT p90", "ITL p50", "output tok/s", "busiest/mean"}
+var columns = []string{"policy", "requests", "errors", "hit ratio", "TTFT p50", "TTFT p90", "ITL p50", "output tok/s", "busiest/mean", "requests per engine"}
 
 func (c *Comparison) rows() [][]string {
 	var rows [][]string
@@ -84,7 +84,7 @@ func (c *Comparison) rows() [][]string {
 		rows = append(rows, []string{
 			a.Policy, thousands(s.Requests), thousands(s.Errors), fmt.Sprintf("%.1f %%", 100*s.HitRatio),
 			seconds(s.TTFTP50), seconds(s.TTFTP90), fmt.Sprintf("%.1f ms", 1000*s.ITLP50),
-			thousands(int(s.OutputTok + .5)), imbalance(s.PerEngine),
+			thousands(int(s.OutputTok + .5)), imbalance(s.PerEngine), strings.Trim(fmt.Sprint(s.PerEngine), "[]"),
 		})
 	}
 	return rows

@@ -36,8 +36,8 @@ type Options struct {
 	Concurrency int
 	Timeout     time.Duration // of one request, in wall time; 0 means 10 minutes
 	Tokens      workload.Tokens
-	Client      *http.Client        // nil means one of its own that keeps Concurrency connections
-	Progress    func(done, all int) // called after each request, from one goroutine at a time; may be nil
+	Client      *http.Client                      // nil means one of its own that keeps Concurrency connections
+	Progress    func(done, all int, last Outcome) // called after each request, from one goroutine at a time; may be nil
 }
 
 func (o *Options) complete() error {
@@ -180,6 +180,6 @@ func (d *driver) fly(ctx context.Context, out Outcome, body []byte) {
 	defer d.mu.Unlock()
 	d.outcomes = append(d.outcomes, out)
 	if d.o.Progress != nil {
-		d.o.Progress(len(d.outcomes), d.all)
+		d.o.Progress(len(d.outcomes), d.all, out)
 	}
 }

@@ -99,7 +99,7 @@ func TestDriverIsAnOpenLoop(t *testing.T) {
 	}
 	o.TimeScale = 10
 	calls := 0
-	o.Progress = func(done, all int) {
+	o.Progress = func(done, all int, _ Outcome) {
 		if calls++; done != calls || all != n {
 			t.Errorf("progress %d of %d at call %d", done, all, calls)
 		}

@@ -9,23 +9,18 @@ import (
 	"strings"
 
 	"github.com/peterbourgon/ff/v3/ffcli"
-	"github.com/schollz/progressbar/v3"
 
 	"github.com/warmpath/warmpath/loadgen/report"
 	"github.com/warmpath/warmpath/loadgen/run"
 	"github.com/warmpath/warmpath/loadgen/workload"
 )
 
-// replay drives one endpoint with the trace behind a progress bar.
+// replay drives one endpoint with the trace and shows how far it is.
 func replay(ctx context.Context, label string, o run.Options, trace workload.Trace) (*run.Result, error) {
-	bar := progressbar.NewOptions(len(trace.Requests),
-		progressbar.OptionSetDescription(label), progressbar.OptionSetWriter(os.Stderr),
-		progressbar.OptionShowCount(), progressbar.OptionSetWidth(40), progressbar.OptionClearOnFinish(),
-		progressbar.OptionThrottle(200_000_000))
-	o.Progress = func(done, _ int) { _ = bar.Set(done) }
-	result, err := run.Drive(ctx, o, trace)
-	_ = bar.Finish()
-	return result, err
+	show, finish := progress(label, len(trace.Requests))
+	defer finish()
+	o.Progress = show
+	return run.Drive(ctx, o, trace)
 }
 
 func runCommand() *ffcli.Command {
