@@ -3,6 +3,7 @@ package router
 import (
 	"encoding/binary"
 	"fmt"
+	"io"
 	"net/http"
 	"slices"
 	"strings"
@@ -117,6 +118,44 @@ func TestALateScorerIsNotWaitedFor(t *testing.T) {
 	if r := g.mail.last(); !r.Unknown || r.PromptTokens != 7 {
 		t.Errorf("record %+v", r)
 	}
+}
+
+func TestALargeBodyIsServedUnscored(t *testing.T) {
+	g := newRig(t, Config{})
+	g.addEngine("a", plain(okAnswer))
+	g.addScorer()
+	body := fmt.Sprintf(`{"model":%q,"prompt":"%s"}`, model, strings.Repeat("x", maxScored))
+	if resp, answer := g.post("/v1/completions", body); resp.StatusCode != 200 || answer != okAnswer {
+		t.Errorf("%d %s", resp.StatusCode, answer)
+	}
+	g.idle()
+	if r := g.mail.last(); !r.Unknown || g.scorer.asked.Load() != 0 {
+		t.Errorf("scorer asked %d times; record %+v", g.scorer.asked.Load(), r)
+	}
+}
+
+func TestRanksOfOneURLAreToldApart(t *testing.T) {
+	g := newRig(t, Config{Policy: "round-robin"})
+	var ranks []string
+	server := g.addEngine("r0", func(w http.ResponseWriter, r *http.Request) {
+		ranks = append(ranks, r.Header.Get("X-Data-Parallel-Rank"))
+		_, _ = io.WriteString(w, okAnswer)
+	}, func(e *fleet.Engine) { e.Ranks = 2 })
+	g.fleet.set(func(v *fleet.View) {
+		second := v.Engines["id-r0"]
+		second.ID, second.Name, second.Rank = "id-r1", "r1", 1
+		v.Engines[second.ID] = second
+	})
+	for _, want := range []string{"r0", "r1", "r0"} {
+		resp, _ := g.post("/v1/completions", fmt.Sprintf(`{"model":%q,"prompt":"x"}`, model))
+		if got := resp.Header.Get("X-Warmpath-Engine"); got != want {
+			t.Errorf("chose %s, want %s", got, want)
+		}
+	}
+	if !slices.Equal(ranks, []string{"0", "1", "0"}) {
+		t.Errorf("%s got ranks %v", server.URL, ranks)
+	}
+	g.idle()
 }
 
 func TestPoliciesDiffer(t *testing.T) {

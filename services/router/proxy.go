@@ -154,10 +154,8 @@ func (x *exchange) send(ctx context.Context) (*http.Response, *openai.Error) {
 		if why == "" || ctx.Err() != nil {
 			return resp, nil
 		}
-		failed := x.res.row
-		if why != "busy" && x.pool.failed(failed, time.Now()) {
-			x.rt.metrics.ejections.WithLabelValues(x.pool.id).Inc()
-			x.rt.log.Warn("engine ejected", "engine", x.decision.Chosen, "reason", why)
+		if why != "busy" {
+			x.failed(why)
 		}
 		if !x.again(ctx, why) {
 			if resp != nil {
@@ -171,6 +169,14 @@ func (x *exchange) send(ctx context.Context) (*http.Response, *openai.Error) {
 		if resp != nil {
 			resp.Body.Close()
 		}
+	}
+}
+
+// failed counts a failure of the engine that is booked.
+func (x *exchange) failed(why string) {
+	if x.pool.failed(x.res.row, time.Now()) {
+		x.rt.metrics.ejections.WithLabelValues(x.pool.id).Inc()
+		x.rt.log.Warn("engine ejected", "engine", x.decision.Chosen, "reason", why)
 	}
 }
 

@@ -48,7 +48,7 @@ func (x *exchange) relay(w http.ResponseWriter, r *http.Request, resp *http.Resp
 // that the client cannot take it for whole.
 func (x *exchange) lost(out *client, events bool) {
 	x.outcome = outcomeLost
-	x.pool.failed(x.res.row, time.Now())
+	x.failed("lost")
 	if !events {
 		panic(http.ErrAbortHandler)
 	}

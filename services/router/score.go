@@ -20,8 +20,11 @@ const (
 	scorePer10KB = time.Millisecond
 )
 
-// errNoScorer says that no scorer is known; the approximation stands in.
-var errNoScorer = errors.New("no scorer")
+// Why a request was not scored; the approximation stands in.
+var (
+	errNoScorer = errors.New("no scorer is known")
+	errTooLarge = errors.New("body is too large to score")
+)
 
 // scorers asks the scorers of the fleet. Safe for concurrent use.
 type scorers struct {
@@ -35,7 +38,7 @@ type scorers struct {
 func (s *scorers) ask(ctx context.Context, v *fleet.View, key uint64, q *request) (*scorerv1.ScoreResponse, error) {
 	size := len(q.body.raw)
 	if size > maxScored {
-		return nil, fmt.Errorf("body of %d bytes is too large to score", size)
+		return nil, errTooLarge
 	}
 	address := scorerFor(v, key)
 	if address == "" {

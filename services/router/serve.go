@@ -163,6 +163,8 @@ func unknownBecause(resp *scorerv1.ScoreResponse, err error) string {
 	switch {
 	case errors.Is(err, errNoScorer):
 		return "no scorer"
+	case errors.Is(err, errTooLarge):
+		return "too large"
 	case status.Code(err) == codes.DeadlineExceeded:
 		return "late"
 	case status.Code(err) == codes.Unavailable:
