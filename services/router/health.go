@@ -25,6 +25,10 @@ func (h *health) usable(now time.Time) bool {
 // chosen marks the request that probes a half-open engine.
 func (h *health) chosen() { h.probing = !h.until.IsZero() }
 
+// answers opens an engine again that has begun an answer; whether it ends well is not known yet.
+func (h *health) answers() { h.until, h.probing = time.Time{}, false }
+
+// good forgives everything after a whole answer.
 func (h *health) good() { *h = health{} }
 
 // bad counts a failure and says whether it ejected the engine. Each time in a row lasts twice as long.

@@ -84,7 +84,7 @@ func TestABurstGrowsOverFewEngines(t *testing.T) {
 	}
 	t.Log(used)
 	for _, r := range live {
-		r.release(true)
+		r.release(true, true)
 	}
 }
 
@@ -159,7 +159,7 @@ func TestTheLedgerTeachesRates(t *testing.T) {
 			now = now.Add(time.Duration(step * float64(time.Second)))
 			r.token(1, time.Duration(step*float64(time.Second)))
 		}
-		r.release(true)
+		r.release(true, true)
 	}
 	for id, want := range map[string]float64{"e00": 1, "e01": 3} {
 		if r := p.state.Rate(id); r.Prefill < want*.95 || r.Prefill > want*1.05 || r.Decode < want*.95 || r.Decode > want*1.05 {
@@ -198,8 +198,8 @@ func TestLedgerAgainstModel(t *testing.T) {
 			}
 		case 4:
 			if i := r.IntN(len(live) + 1); i < len(live) {
-				live[i].release(live[i].first)
-				live[i].release(false)
+				live[i].release(live[i].first, true)
+				live[i].release(false, false)
 				live = slices.Delete(live, i, i+1)
 			}
 			if r.IntN(200) == 0 {
@@ -209,7 +209,7 @@ func TestLedgerAgainstModel(t *testing.T) {
 		checkRows(t, p, live)
 	}
 	for _, one := range live {
-		one.release(true)
+		one.release(true, true)
 	}
 	checkRows(t, p, nil)
 	for id, w := range p.all {
@@ -262,8 +262,8 @@ func TestAnAnswerThatDoesNotStreamStopsWaitingWhenItsPrefillIsDone(t *testing.T)
 	if c.Waiting != 1 || c.Active != 2 || c.Uncached != streamed.uncached || c.DecodeContext != whole.prompt {
 		t.Errorf("candidate %+v", c)
 	}
-	whole.release(true)
-	streamed.release(true)
+	whole.release(true, true)
+	streamed.release(true, true)
 	if w.active != 0 || w.decodeContext != 0 {
 		t.Errorf("row keeps %+v", w)
 	}
@@ -334,7 +334,7 @@ func BenchmarkReserve(b *testing.B) {
 				now = now.Add(time.Millisecond)
 				r, _ := p.reserve(view, q, now)
 				r.firstByte(now)
-				r.release(true)
+				r.release(true, true)
 			}
 		})
 	}

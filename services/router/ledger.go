@@ -152,7 +152,7 @@ func (r *reservation) firstByte(now time.Time) {
 		r.row.decode(r, now)
 	}
 	r.pool.keyed.FirstByte(r.placed, now)
-	r.row.health.good()
+	r.row.health.answers()
 }
 
 // token counts streamed tokens, the first of them gap after the one before; no lock.
@@ -178,8 +178,9 @@ func (r *reservation) learn() {
 	}
 }
 
-// release ends the reservation; only the first call counts. answered says whether the prompt was computed.
-func (r *reservation) release(answered bool) {
+// release ends the reservation; only the first call counts. answered says whether the prompt was computed, whole
+// whether the answer came to its end.
+func (r *reservation) release(answered, whole bool) {
 	r.pool.mu.Lock()
 	defer r.pool.mu.Unlock()
 	if r.ended {
@@ -198,6 +199,8 @@ func (r *reservation) release(answered bool) {
 	if !answered {
 		r.pool.keyed.Drop(r.placed)
 	}
-	r.row.health.probing = false
+	if r.row.health.probing = false; whole {
+		r.row.health.good()
+	}
 	r.pool.forget(r.row)
 }

@@ -246,6 +246,24 @@ func TestAnEngineThatKeepsFailingIsEjected(t *testing.T) {
 	}
 }
 
+func TestAnEngineThatLosesEveryAnswerIsEjected(t *testing.T) {
+	g := newRig(t, Config{Policy: "round-robin"})
+	var asked atomic.Int64
+	g.addEngine("a", func(w http.ResponseWriter, r *http.Request) {
+		asked.Add(1)
+		sse(event1)(w, r)
+		panic(http.ErrAbortHandler)
+	})
+	g.addEngine("b", sse(event1, doneMark))
+	for range 20 {
+		g.post("/v1/completions", `{"model":"`+model+`","prompt":"x","stream":true}`)
+		g.idle()
+	}
+	if asked.Load() != failuresToEject {
+		t.Errorf("the engine that loses was asked %d times", asked.Load())
+	}
+}
+
 func TestHealthOpensHalfway(t *testing.T) {
 	now := time.Unix(1000, 0)
 	var h health
@@ -270,6 +288,10 @@ func TestHealthOpensHalfway(t *testing.T) {
 	}
 	if !h.bad(now) || h.usable(now.Add(2*ejectFirst-1)) || !h.usable(now.Add(2*ejectFirst)) {
 		t.Error("the second ejection is not twice as long")
+	}
+	h.answers()
+	if !h.usable(now) || h.failures == 0 {
+		t.Error("not open again, or forgiven before the answer's end")
 	}
 	h.good()
 	if !h.usable(now) || h != (health{}) {
