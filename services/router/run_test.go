@@ -29,77 +29,91 @@ func within(t *testing.T, what string, ok func() bool) {
 	}
 }
 
-// TestRunAgainstNATS is a router as it runs: the registry, records and reports through a real server, which then goes
-// away.
-func TestRunAgainstNATS(t *testing.T) {
+// running is a router started by Run, with a NATS server of its own.
+type running struct {
+	url   string
+	nats  *embedded.Server
+	conn  *bus.Conn
+	stop  func()
+	ended chan error
+}
+
+func start(t *testing.T) *running {
+	t.Helper()
 	server, err := embedded.Start(embedded.Options{Dir: t.TempDir(), MaxStore: 256 << 20})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer server.Stop()
+	t.Cleanup(server.Stop)
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		t.Fatal(err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
-	health, registry, logs := &daemon.Health{}, prometheus.NewRegistry(), &logBuffer{}
-	ended := make(chan error, 1)
+	health := &daemon.Health{}
+	r := &running{url: "http://" + listener.Addr().String(), nats: server, stop: cancel, ended: make(chan error, 1)}
 	go func() {
-		ended <- Run(ctx, Config{
-			NATS: server.URL(), Instance: "router.one", Listener: listener, Health: health, Metrics: registry,
-			Log: slog.New(slog.NewJSONHandler(logs, nil)),
+		r.ended <- Run(ctx, Config{
+			NATS: server.URL(), Instance: "router.one", Listener: listener, Health: health,
+			Metrics: prometheus.NewRegistry(), Log: slog.New(slog.DiscardHandler),
 		})
 	}()
 	within(t, "ready", func() bool { return health.Ready() == nil })
-	url := "http://" + listener.Addr().String()
+	if r.conn, err = bus.Connect(t.Context(), server.URL(), bus.Options{Log: slog.New(slog.DiscardHandler)}); err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(r.conn.Close)
+	return r
+}
 
-	conn, err := bus.Connect(t.Context(), server.URL(), bus.Options{})
+func (r *running) ask(t *testing.T) (int, string) {
+	t.Helper()
+	resp, err := http.Post(r.url+"/v1/completions", "application/json", strings.NewReader(`{"model":"`+model+`","prompt":"x","stream":true}`))
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer conn.Close()
+	defer resp.Body.Close()
+	b, _ := io.ReadAll(resp.Body)
+	return resp.StatusCode, string(b)
+}
+
+// TestRunAgainstNATS is a router as it runs: the registry, records and reports through a real server, which then goes
+// away.
+func TestRunAgainstNATS(t *testing.T) {
+	r := start(t)
 	engine := &rig{t: t, fleet: &stillFleet{}}
 	engine.addEngine("e1", sse(event1, event2, useEvent, doneMark))
-	if _, err := fleet.EnsurePool(t.Context(), conn, poolRecord); err != nil {
+	if _, err := fleet.EnsurePool(t.Context(), r.conn, poolRecord); err != nil {
 		t.Fatal(err)
 	}
-	if err := fleet.PutEngine(t.Context(), conn, engine.fleet.View().Engines["id-e1"]); err != nil {
+	if err := fleet.PutEngine(t.Context(), r.conn, engine.fleet.View().Engines["id-e1"]); err != nil {
 		t.Fatal(err)
 	}
 	reports := make(chan report, 100)
-	if _, err := conn.Listen(bus.ReportSubject(poolRecord.ID, "*"), func(subject string, data []byte) {
-		var r report
-		if err := json.Unmarshal(data, &r); err != nil || subject != "report."+poolRecord.ID+".router-one" {
+	if _, err := r.conn.Listen(bus.ReportSubject(poolRecord.ID, "*"), func(subject string, data []byte) {
+		var one report
+		if err := json.Unmarshal(data, &one); err != nil || subject != "report."+poolRecord.ID+".router-one" {
 			t.Errorf("report on %s: %v", subject, err)
 		}
-		reports <- r
+		reports <- one
 	}); err != nil {
 		t.Fatal(err)
 	}
-	ask := func() (int, string) {
-		resp, err := http.Post(url+"/v1/completions", "application/json", strings.NewReader(`{"model":"`+model+`","prompt":"x","stream":true}`))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer resp.Body.Close()
-		b, _ := io.ReadAll(resp.Body)
-		return resp.StatusCode, string(b)
-	}
-	within(t, "the model known", func() bool { status, _ := ask(); return status == 200 })
+	within(t, "the model known", func() bool { status, _ := r.ask(t); return status == 200 })
 
 	records := make(chan record, 10)
-	go conn.Follow(ctx, bus.Requests, []string{"req.*"}, 1, func(m bus.Message) {
-		var r record
-		if err := json.Unmarshal(m.Data, &r); err != nil {
+	go r.conn.Follow(t.Context(), bus.Requests, []string{"req.*"}, 1, func(m bus.Message) {
+		var one record
+		if err := json.Unmarshal(m.Data, &one); err != nil {
 			t.Error(err)
 		}
-		records <- r
+		records <- one
 	})
-	if r := <-records; r.Engine != "id-e1" || r.Router != "router-one" || r.OutputTokens != 2 || r.Pool != poolRecord.ID {
-		t.Errorf("record %+v", r)
+	if one := <-records; one.Engine != "id-e1" || one.Router != "router-one" || one.OutputTokens != 2 || one.Pool != poolRecord.ID {
+		t.Errorf("record %+v", one)
 	}
-	within(t, "a report that counts", func() bool { r := <-reports; return r.Finished == 1 && r.OutputTokens == 2 })
-	resp, err := http.Get(url + "/metrics")
+	within(t, "a report that counts", func() bool { one := <-reports; return one.Finished == 1 && one.OutputTokens == 2 })
+	resp, err := http.Get(r.url + "/metrics")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -109,12 +123,12 @@ func TestRunAgainstNATS(t *testing.T) {
 		t.Errorf("metrics:\n%s", exposed)
 	}
 
-	server.Stop() // the last view goes on
-	if status, body := ask(); status != 200 || body != event1+event2+doneMark {
+	r.nats.Stop() // the last view goes on
+	if status, body := r.ask(t); status != 200 || body != event1+event2+doneMark {
 		t.Errorf("without NATS: %d %s", status, body)
 	}
-	cancel()
-	if err := <-ended; err != nil {
+	r.stop()
+	if err := <-r.ended; err != nil {
 		t.Errorf("run: %v", err)
 	}
 }
