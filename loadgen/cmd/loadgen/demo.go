@@ -84,7 +84,7 @@ func (d *demo) run(ctx context.Context, _ []string) error {
 	return d.publish(&c, started)
 }
 
-// arm runs one policy with engines and services of its own. Engines are named engine-0, engine-1, ... in the result.
+// arm runs one policy with engines and services of its own.
 func (d *demo) arm(ctx context.Context, policy string, trace workload.Trace) (*run.Result, error) {
 	engines, err := d.engines.start(ctx)
 	if err != nil {
@@ -110,16 +110,13 @@ func (d *demo) arm(ctx context.Context, policy string, trace workload.Trace) (*r
 			}, trace)
 			return err
 		})
-	if result != nil {
-		engines.rename(result)
-	}
 	return result, err
 }
 
 // together runs the five services in front of the engines for as long as work takes.
 func together(ctx context.Context, log io.Writer, engines fleet, cfg up.Config, work func(context.Context, up.Addresses) error) error {
-	for _, e := range engines {
-		cfg.Engines = append(cfg.Engines, ingest.Engine{URL: e.URL(), Events: e.Events(), Replay: e.Replay(), Ranks: 1})
+	for i, e := range engines {
+		cfg.Engines = append(cfg.Engines, ingest.Engine{Name: engineName(i), URL: e.URL(), Events: e.Events(), Replay: e.Replay()})
 	}
 	cfg.Process = daemon.NewProcess("demo", log, slog.LevelInfo)
 	ready := make(chan up.Addresses, 1)

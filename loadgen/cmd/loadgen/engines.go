@@ -6,12 +6,10 @@ import (
 	"flag"
 	"fmt"
 	"os"
-	"strings"
 
 	"github.com/peterbourgon/ff/v3/ffcli"
 
 	"github.com/warmpath/warmpath/loadgen/enginesim"
-	"github.com/warmpath/warmpath/loadgen/run"
 )
 
 // engineOptions are the flags that say what engines to simulate.
@@ -57,7 +55,7 @@ func (o *engineOptions) start(ctx context.Context) (fleet, error) {
 	var engines fleet
 	for i := range o.count {
 		engine, err := enginesim.Start(ctx, enginesim.Options{
-			Model: o.model, Name: fmt.Sprintf("engine-%d", i),
+			Model: o.model, Name: engineName(i),
 			BlockSize: o.blockSize, Blocks: tokens / o.blockSize,
 			Profile: profile, TimeScale: o.scale, Seed: o.seed + uint64(i),
 			HTTP: "127.0.0.1:0", Events: "tcp://127.0.0.1:0", Replay: "tcp://127.0.0.1:0",
@@ -77,26 +75,15 @@ func (f fleet) close() {
 	}
 }
 
-// names are what the engines are called in ready files and reports.
+// engineName is what an engine is called in ready files, logs and reports.
+func engineName(i int) string { return fmt.Sprintf("engine-%d", i) }
+
 func (o *engineOptions) names() []string {
 	var names []string
 	for i := range o.count {
-		names = append(names, fmt.Sprintf("engine-%d", i))
+		names = append(names, engineName(i))
 	}
 	return names
-}
-
-// rename replaces the engines' addresses in a result, which differ from run to run, by their names.
-func (f fleet) rename(result *run.Result) {
-	names := map[string]string{}
-	for i, engine := range f {
-		names[strings.TrimPrefix(engine.URL(), "http://")] = fmt.Sprintf("engine-%d", i)
-	}
-	for i, o := range result.Outcomes {
-		if name, ok := names[o.Engine]; ok {
-			result.Outcomes[i].Engine = name
-		}
-	}
 }
 
 // engineRecord and its list are the shape of --ready-file, which `warmpath up --engines-file` reads.
@@ -114,7 +101,7 @@ func (f fleet) records(model string) []engineRecord {
 	var records []engineRecord
 	for i, e := range f {
 		records = append(records, engineRecord{
-			Name: fmt.Sprintf("engine-%d", i), Model: model,
+			Name: engineName(i), Model: model,
 			URL: e.URL(), Events: e.Events(), Replay: e.Replay(), Role: "both",
 		})
 	}
