@@ -52,7 +52,7 @@ func (s *session) run(ctx context.Context) {
 	var reader sync.WaitGroup
 	defer reader.Wait()
 	reader.Go(func() { s.subscribe(ctx) })
-	s.act(verdict{reset: "ingest starts to read the engine"}, batchInHand{})
+	s.begin("ingest starts to read the engine")
 	if s.life.replays {
 		s.settle(ctx, askReplay, false)
 	}
@@ -66,7 +66,7 @@ func (s *session) run(ctx context.Context) {
 			s.drain(ctx)
 		case <-s.another:
 			v := s.life.restarted()
-			s.act(v, batchInHand{})
+			s.begin(v.reset)
 			s.settle(ctx, v.next, false)
 		case <-s.again:
 			s.check(ctx)
@@ -188,21 +188,24 @@ func (s *session) replay(ctx context.Context, check bool) verdict {
 	return v
 }
 
+// begin makes the cache that of a new life.
+func (s *session) begin(reason string) {
+	s.lives++
+	s.log.Info("new life", "engine", s.rank.name, "reason", reason)
+	s.m.resets.Inc()
+	s.cache.reset(reason)
+	if s.life.replays {
+		s.in.take()
+		s.held = nil
+	}
+}
+
 // act carries out a verdict, but for its next step.
 func (s *session) act(v verdict, h batchInHand) {
 	if v.reset != "" {
-		s.lives++
-		s.log.Info("new life", "engine", s.rank.name, "reason", v.reset)
-		s.m.resets.Inc()
-		s.cache.reset(v.reset)
-		if s.life.replays {
-			s.in.take()
-			s.held = nil
-		}
+		s.begin(v.reset)
 		s.mu.Lock()
-		if s.lives > 1 {
-			s.started = 0
-		}
+		s.started = 0 // the process may be another: the next look at the engine tells
 		s.mu.Unlock()
 	}
 	if !v.apply {
