@@ -79,7 +79,7 @@ func Run(ctx context.Context, cfg Config) error {
 	s := &stack{log: cfg.Process.Log, fail: fail}
 	addresses, err := s.start(context.WithoutCancel(ctx), cfg, nats.URL())
 	if err == nil {
-		err = s.await(ctx, cfg.Process.Health, func() { cfg.Ready(addresses) })
+		err = s.await(ctx, cfg, addresses)
 	}
 	return errors.Join(err, s.drain())
 }
@@ -163,23 +163,34 @@ func (s *stack) run(ctx context.Context, name string, run func(context.Context) 
 	}()
 }
 
-// await calls ready once everything can serve, and returns when ctx ends.
-func (s *stack) await(ctx context.Context, health *daemon.Health, ready func()) error {
+// await calls cfg.Ready once the first request can be served, and returns when ctx ends.
+func (s *stack) await(ctx context.Context, cfg Config, addresses Addresses) error {
+	fleet, err := watchFleet(ctx, addresses.NATS, cfg)
+	if err != nil {
+		return err
+	}
+	defer fleet.conn.Close()
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	say := time.NewTicker(5 * time.Second)
 	defer say.Stop()
-	for waiting := true; waiting; {
+	for begun := time.Now(); ; {
+		err := cfg.Process.Health.Ready()
+		if err == nil {
+			err = fleet.ready(ctx, addresses.Router, time.Since(begun))
+		}
+		if err == nil {
+			break
+		}
 		select {
 		case <-ctx.Done():
 			return nil
 		case <-say.C:
-			s.log.Warn("not ready yet", "why", health.Ready())
+			s.log.Warn("not ready yet", "why", err)
 		case <-poll.C:
-			waiting = health.Ready() != nil
 		}
 	}
-	ready()
+	cfg.Ready(addresses)
 	<-ctx.Done()
 	return nil
 }
