@@ -122,3 +122,14 @@ func TestCoverWhileSharding(t *testing.T) {
 		t.Fatalf("asks %+v", asks)
 	}
 }
+// The greedy first choice may turn out to be redundant: halves beside thirds.
+func TestCoverDropsWhatOthersMakeRedundant(t *testing.T) {
+	members := []fleet.Member{{Instance: "half", Buckets: residue(2, 0)}}
+	for shard := range 3 {
+		members = append(members, fleet.Member{Instance: string(rune('a' + shard)), Buckets: residue(3, shard)})
+	}
+	asks := cover(members, All, nil)
+	if len(asks) != 3 || asks[0].member == 0 {
+		t.Fatalf("asks %+v, want the three thirds", asks)
+	}
+}
