@@ -122,6 +122,7 @@ func TestCoverWhileSharding(t *testing.T) {
 		t.Fatalf("asks %+v", asks)
 	}
 }
+
 // The greedy first choice may turn out to be redundant: halves beside thirds.
 func TestCoverDropsWhatOthersMakeRedundant(t *testing.T) {
 	members := []fleet.Member{{Instance: "half", Buckets: residue(2, 0)}}
