@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"fmt"
 	"maps"
 	"os"
 	"path/filepath"
@@ -57,11 +58,17 @@ func (s *flowStep) truth(t *testing.T) copies {
 // Every genuine recording, as real ZeroMQ frames through ingest and NATS: a fold of the log holds exactly what the
 // genuine cache manager held, after every step.
 func TestGenuineFlowsEndExactInTheLog(t *testing.T) {
+	for _, canonical := range []int{16, 64} {
+		t.Run(fmt.Sprintf("canonical=%d", canonical), func(t *testing.T) { genuineFlows(t, canonical) })
+	}
+}
+
+func genuineFlows(t *testing.T, canonical int) {
 	paths, err := filepath.Glob("../../libs/kvevent/testdata/golden/flow_*.jsonl")
 	if err != nil || len(paths) == 0 {
 		t.Fatalf("no recordings: %v", err)
 	}
-	p := newPlane(t)
+	p := newPlaneOf(t, canonical)
 	type play struct {
 		name  string
 		e     *engine

@@ -47,6 +47,12 @@ type plane struct {
 
 func newPlane(t *testing.T) *plane {
 	t.Helper()
+	return newPlaneOf(t, 16)
+}
+
+// newPlaneOf has a pool of this canonical block size.
+func newPlaneOf(t *testing.T, canonical int) *plane {
+	t.Helper()
 	p := &plane{t: t, dir: t.TempDir()}
 	p.startNATS()
 	t.Cleanup(func() { p.server.Stop() })
@@ -58,8 +64,11 @@ func newPlane(t *testing.T) *plane {
 	if err := conn.Ensure(t.Context(), bus.Sizes{}); err != nil {
 		t.Fatal(err)
 	}
+	if _, err := fleet.EnsurePool(t.Context(), conn, fleet.Pool{ID: fleet.PoolID(model), Model: model, BlockSize: canonical}); err != nil {
+		t.Fatal(err)
+	}
 	p.conn = conn
-	p.log = readLog(t, conn)
+	p.log = readLog(t, conn, canonical)
 	return p
 }
 
@@ -131,6 +140,8 @@ func (p *plane) count(name string, labels ...string) float64 {
 	return sum
 }
 
+const model = "org/Model-1.5"
+
 // engine is a fake engine: HTTP pages and a real publisher.
 type engine struct {
 	t         *testing.T
@@ -153,7 +164,7 @@ func newEngine(t *testing.T, blockSize int, o kvwire.PublisherOptions) *engine {
 		t.Fatal(err)
 	}
 	t.Cleanup(pub.Close)
-	e := &engine{t: t, pub: pub, model: "org/Model-1.5", blockSize: blockSize, blocks: 100_000, ts: float64(time.Now().Unix())}
+	e := &engine{t: t, pub: pub, model: model, blockSize: blockSize, blocks: 100_000, ts: float64(time.Now().Unix())}
 	e.started.Store(1_700_000_000)
 	e.http = httptest.NewServer(http.HandlerFunc(e.serve))
 	t.Cleanup(e.http.Close)
@@ -214,6 +225,8 @@ func held(hashes ...uint64) copies {
 
 // logReader folds the event log as any reader must, and notes every breach of the protocol.
 type logReader struct {
+	canonical int
+
 	mu       sync.Mutex
 	engines  map[string]*readEngine
 	buckets  map[string]*readBucket
@@ -234,8 +247,8 @@ type readBucket struct {
 	counter uint64
 }
 
-func readLog(t *testing.T, conn *bus.Conn) *logReader {
-	r := &logReader{engines: map[string]*readEngine{}, buckets: map[string]*readBucket{}, kinds: map[string]int{}}
+func readLog(t *testing.T, conn *bus.Conn, canonical int) *logReader {
+	r := &logReader{canonical: canonical, engines: map[string]*readEngine{}, buckets: map[string]*readBucket{}, kinds: map[string]int{}}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
 	go func() {
@@ -306,7 +319,7 @@ func (r *logReader) part(m bus.Message, p *eventsv1.Part) {
 	switch body := p.Body.(type) {
 	case *eventsv1.Part_Reset_:
 		r.kinds["reset"]++
-		r.engines[p.Engine] = &readEngine{fold: prefix.NewEngine(prefix.EngineOptions{BlockSize: 16}), generation: m.Seq}
+		r.engines[p.Engine] = &readEngine{fold: prefix.NewEngine(prefix.EngineOptions{BlockSize: r.canonical}), generation: m.Seq}
 	case *eventsv1.Part_Delta:
 		r.kinds["delta"]++
 		restore(e.fold, body.Delta.Runs)
