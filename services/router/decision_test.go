@@ -195,3 +195,30 @@ func TestNATSAwayDropsRecordsNotRequests(t *testing.T) {
 		t.Error("a record while away")
 	}
 }
+
+// A member that changes which tokens the engine sees must reach the scorer, or it would key another prompt.
+func TestMembersThatChangeThePromptReachTheScorer(t *testing.T) {
+	g := newRig(t, Config{})
+	g.addEngine("a", plain(okAnswer))
+	g.addScorer()
+	var names []string
+	g.scorer.say(func(r *scorerv1.ScoreRequest) (*scorerv1.ScoreResponse, error) {
+		names = nil
+		for _, s := range r.Spans {
+			names = append(names, s.Name)
+		}
+		return &scorerv1.ScoreResponse{Unknown: true}, nil
+	})
+	for _, c := range []struct{ path, prompt, member string }{
+		{"/v1/completions", `"prompt":"x"`, "prompt_embeds"},
+		{"/v1/completions", `"prompt":"x"`, "suffix"},
+		{"/v1/completions", `"prompt":"x"`, "truncate_prompt_tokens"},
+		{"/v1/chat/completions", `"messages":[{"role":"user","content":"x"}]`, "documents"},
+		{"/v1/chat/completions", `"messages":[{"role":"user","content":"x"}]`, "truncate_prompt_tokens"},
+	} {
+		g.post(c.path, `{"model":"`+model+`",`+c.prompt+`,"`+c.member+`":1}`)
+		if !slices.Contains(names, c.member) {
+			t.Errorf("%s: %s did not reach the scorer: %v", c.path, c.member, names)
+		}
+	}
+}

@@ -144,11 +144,11 @@ func (q *request) patch(options []byte) {
 
 // spans are the members that decide the prompt's tokens, byte for byte.
 func (q *request) spans() []*scorerv1.Span {
-	names := []string{"prompt", "add_special_tokens"}
+	names := []string{"prompt", "add_special_tokens", "prompt_embeds", "suffix", "truncate_prompt_tokens"}
 	if q.kind == scorerv1.Kind_KIND_CHAT {
 		names = []string{
 			"messages", "tools", "chat_template", "chat_template_kwargs", "add_generation_prompt",
-			"continue_final_message", "mm_processor_kwargs", "add_special_tokens",
+			"continue_final_message", "mm_processor_kwargs", "add_special_tokens", "documents", "truncate_prompt_tokens",
 		}
 	}
 	spans := make([]*scorerv1.Span, 0, len(names))
