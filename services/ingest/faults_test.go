@@ -191,8 +191,8 @@ func TestNATSRestartLosesNothing(t *testing.T) {
 	}
 }
 
-// While NATS is away far more happens than a snapshot holds: memory stays bounded by the cache, and the end is exact.
-func TestNATSAwayIsBoundedByASnapshot(t *testing.T) {
+// While NATS is away far more happens than a snapshot holds: a snapshot is published instead, and the end is exact.
+func TestNATSAwayEndsInASnapshot(t *testing.T) {
 	t.Parallel()
 	p := newPlane(t)
 	e := newEngine(t, 16, kvwire.PublisherOptions{})
@@ -201,7 +201,6 @@ func TestNATSAwayIsBoundedByASnapshot(t *testing.T) {
 	p.holds(e, held(1))
 	p.server.Stop()
 	const keep, rounds = 3000, 60
-	largest := 0.0
 	var want copies
 	for round := range uint64(rounds) {
 		want = held(1)
@@ -216,16 +215,11 @@ func TestNATSAwayIsBoundedByASnapshot(t *testing.T) {
 		}
 		e.publish(events...)
 		eventually(t, "the batch to be folded", func() bool { return p.count("batches_total") >= float64(round)+2 })
-		largest = max(largest, p.unpublished(e))
 	}
 	p.startNATS()
 	p.holds(e, want)
 	if p.log.seen("snapshot") == 0 {
 		t.Error("no snapshot was published")
-	}
-	// One batch of 6,000 operations may stand above the bound for the moment in which it is folded.
-	if bound := float64(maxMessage + 20*2*keep); largest > bound {
-		t.Errorf("%v bytes waited, bound %v", largest, bound)
 	}
 	e.publish(e.stored(1, 2))
 	want[copyKey(2, 0)]++
@@ -234,9 +228,6 @@ func TestNATSAwayIsBoundedByASnapshot(t *testing.T) {
 		t.Errorf("a message of %d bytes", p.log.largest)
 	}
 }
-
-// unpublished reads the gauge, which is set when the service looks.
-func (p *plane) unpublished(*engine) float64 { return p.count("unpublished_bytes") }
 
 func TestLargeStateIsCutIntoMessages(t *testing.T) {
 	t.Parallel()

@@ -1,0 +1,143 @@
+package ingest
+
+import (
+	"maps"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"google.golang.org/protobuf/proto"
+
+	"github.com/warmpath/warmpath/libs/bus"
+	"github.com/warmpath/warmpath/libs/kvevent"
+	"github.com/warmpath/warmpath/libs/prefix"
+)
+
+// churn is an engine that stores and removes blocks at random.
+type churn struct {
+	r    *rand.Rand
+	held []uint64
+	next uint64
+	ts   float64
+	seq  uint64
+}
+
+func (c *churn) events(n, capacity int) []kvevent.Event {
+	var events []kvevent.Event
+	for range n {
+		if len(c.held) >= capacity || len(c.held) > 0 && c.r.IntN(3) == 0 {
+			i := c.r.IntN(len(c.held))
+			events = append(events, removed(c.held[i]))
+			c.held[i] = c.held[len(c.held)-1]
+			c.held = c.held[:len(c.held)-1]
+			continue
+		}
+		c.next++
+		ev := kvevent.Event{Kind: kvevent.Stored, Hashes: []uint64{c.next}, BlockSize: 16, Medium: "GPU", Tokens: make([]uint32, 16)}
+		ev.Tokens[0] = uint32(c.next)
+		if len(c.held) > 0 && c.r.IntN(2) == 0 {
+			ev.Parent, ev.HasParent = c.held[c.r.IntN(len(c.held))], true
+		}
+		events, c.held = append(events, ev), append(c.held, c.next)
+	}
+	return events
+}
+
+// Whatever is folded, taken, begun anew and left waiting: what waits is bounded by the cache, messages by their limit,
+// and a reader that has everything holds what the cache holds.
+func TestCachePublishesExactlyWhatItHolds(t *testing.T) {
+	for seed := range uint64(14) {
+		c := &cache{id: "e", wake: func() {}, fold: prefix.NewEngine(prefix.EngineOptions{Pool: "p", BlockSize: 16})}
+		b := newBucket(bus.EventSubject("p", 1), "me", nil, time.Second, quiet(), newMetrics(nil))
+		b.add(c)
+		log := &logReader{canonical: 16, engines: map[string]*readEngine{}, buckets: map[string]*readBucket{b.name: {owner: "me"}}, kinds: map[string]int{}}
+		stream := uint64(0)
+		publish := func() bool {
+			parts, resets := b.next()
+			if len(parts) == 0 {
+				return false
+			}
+			data, err := b.encode(parts)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if len(data) > maxMessage {
+				t.Fatalf("seed %d: a message of %d bytes", seed, len(data))
+			}
+			stream++
+			log.message(bus.Message{Subject: b.name, Seq: stream, Data: data})
+			for _, c := range resets {
+				c.published(stream)
+			}
+			return true
+		}
+		engine := &churn{r: rand.New(rand.NewPCG(seed, 2))}
+		c.reset("test")
+		capacity := []int{10, 100, 1000, 20_000}[[]int{0, 1, 2, 0, 1, 2, 3}[seed%7]]
+		for range 100 {
+			switch k := engine.r.IntN(20); {
+			case k == 0:
+				c.renew("test")
+			case k == 1:
+				c.reset("test")
+				engine.held = nil
+			case k < 8:
+				publish()
+			default:
+				batch := engine.events(1+engine.r.IntN(capacity), capacity)
+				before := c.unpublished()
+				c.apply(stamp{engine.seq, engine.ts}, time.Unix(1, 0), batch)
+				engine.seq++
+				engine.ts++
+				if n := c.size; n > max(maxMessage, c.snapshotSize()) {
+					t.Fatalf("seed %d: %d bytes of deltas wait (%d before), a snapshot takes %d", seed, n, before, c.snapshotSize())
+				}
+			}
+		}
+		for publish() {
+		}
+		got, _, _ := log.copies("e")
+		want := held(engine.held...)
+		if !maps.Equal(got, want) {
+			t.Fatalf("seed %d: the log says %d blocks, held are %d", seed, len(got), len(want))
+		}
+		if stats, _ := c.known(); log.engines["e"].fold.Stats().Digest != stats.Digest {
+			t.Fatalf("seed %d: digests differ", seed)
+		}
+		for _, breach := range log.breaches {
+			t.Errorf("seed %d: %s", seed, breach)
+		}
+	}
+}
+
+// A batch that fits no message is cut, and its parts say how much of it they hold.
+func TestCutBatchSaysHowMuch(t *testing.T) {
+	c := &cache{id: "e", wake: func() {}, fold: prefix.NewEngine(prefix.EngineOptions{Pool: "p", BlockSize: 16, Blocks: 1 << 16})}
+	c.generation = 1
+	engine := &churn{r: rand.New(rand.NewPCG(1, 1))}
+	var all []kvevent.Event
+	for range 2500 {
+		all = append(all, engine.events(1, 1<<20)...)
+	}
+	c.apply(stamp{7, 70}, time.Unix(1, 0), all)
+	var done []uint32
+	for {
+		parts, _, _ := c.take(16<<10, true)
+		if len(parts) == 0 {
+			break
+		}
+		d := parts[0].GetDelta()
+		if d.Batch.Sequence != 7 || d.Batch.Ts != 70 || proto.Size(parts[0]) > 16<<10 {
+			t.Fatalf("part of batch %v, %d bytes", d.Batch, proto.Size(parts[0]))
+		}
+		done = append(done, d.Batch.Operations)
+	}
+	if len(done) < 3 || done[len(done)-1] != 0 {
+		t.Fatalf("operations %v", done)
+	}
+	for i := 1; i < len(done)-1; i++ {
+		if done[i] <= done[i-1] {
+			t.Errorf("operations %v do not grow", done)
+		}
+	}
+}
