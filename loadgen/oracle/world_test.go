@@ -40,7 +40,6 @@ const (
 type world struct {
 	t       *testing.T
 	engines []*enginesim.Engine
-	urls    map[string]string // engine URL -> name in the registry
 	address up.Addresses
 	conn    *bus.Conn
 	seed    blockkey.Seed

@@ -29,8 +29,8 @@ type Engine struct {
 }
 
 // EngineUsage describes the value of --engine.
-const EngineUsage = "an engine, `URL[,events=tcp://H:5557][,replay=tcp://H:5558][,role=prefill|decode|both][,ranks=N][,key-file=F]`; " +
-	"may be given again; events=none for an engine without KV events"
+const EngineUsage = "`URL` of an engine, with options: URL[,events=tcp://H:5557][,replay=tcp://H:5558][,role=prefill|decode|both]" +
+	"[,ranks=N][,key-file=F]; may be given again; events=none for an engine without KV events"
 
 const (
 	eventsPort = 5557 // vLLM's default

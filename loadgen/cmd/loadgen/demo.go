@@ -95,7 +95,7 @@ func (d *demo) arm(ctx context.Context, policy string, trace workload.Trace) (*r
 	if err != nil {
 		return nil, err
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }()
 	logFile, err := os.Create(filepath.Join(d.out, "demo-"+policy+".log"))
 	if err != nil {
 		return nil, err

@@ -20,7 +20,7 @@ func eventsCommand() *ffcli.Command {
 		ShortUsage:  "warmpath events <record|verify> [flags]",
 		ShortHelp:   "Record an engine's KV events, or verify recordings",
 		Subcommands: []*ffcli.Command{recordCommand(), verifyCommand()},
-		Exec:        func(context.Context, []string) error { return flag.ErrHelp },
+		Exec:        unknownVerb,
 	}
 }
 

@@ -13,18 +13,33 @@ import (
 	"github.com/warmpath/warmpath/libs/daemon"
 )
 
-func main() {
+func main() { os.Exit(execute(os.Args[1:])) }
+
+// unknownVerb runs where no subcommand was named.
+func unknownVerb(_ context.Context, args []string) error {
+	if len(args) > 0 {
+		return fmt.Errorf("unknown verb %q; --help lists them", args[0])
+	}
+	return errNoVerb
+}
+
+// errNoVerb prints the usage, as --help does, but is a failure.
+var errNoVerb = fmt.Errorf("no verb given: %w", flag.ErrHelp)
+
+func execute(args []string) (code int) {
 	ctx, stop := daemon.SignalContext()
 	defer stop()
-	err := root().ParseAndRun(ctx, os.Args[1:])
+	err := root().ParseAndRun(ctx, args)
 	switch {
 	case err == nil, errors.Is(err, context.Canceled):
+		return 0
+	case errors.Is(err, errNoVerb):
+		return 2
 	case errors.Is(err, flag.ErrHelp):
-		os.Exit(2)
-	default:
-		fmt.Fprintf(os.Stderr, "warmpath: %v\n", err)
-		os.Exit(1)
+		return 0
 	}
+	fmt.Fprintf(os.Stderr, "warmpath: %v\n", err)
+	return 1
 }
 
 func root() *ffcli.Command {
@@ -42,6 +57,6 @@ vLLM must publish its KV events for that:
   vllm serve MODEL --port 8000 --enable-prefix-caching --kv-events-config \
     '{"enable_kv_cache_events":true,"publisher":"zmq","endpoint":"tcp://*:5557","replay_endpoint":"tcp://*:5558"}'`,
 		Subcommands: []*ffcli.Command{upCommand(), eventsCommand()},
-		Exec:        func(context.Context, []string) error { return flag.ErrHelp },
+		Exec:        unknownVerb,
 	}
 }

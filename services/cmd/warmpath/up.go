@@ -36,13 +36,13 @@ func upCommand() *ffcli.Command {
 		f.config.Engines = append(f.config.Engines, engine)
 		return err
 	})
-	fs.StringVar(&f.enginesFile, "engines-file", "", "file that lists the engines, as `loadgen engines --ready-file` writes it")
+	fs.StringVar(&f.enginesFile, "engines-file", "", "`file` that lists the engines, as loadgen engines --ready-file writes it")
 	fs.StringVar(&f.config.Listen, "listen", "127.0.0.1:8080", "host:port of the OpenAI API; port 0 picks a free one")
 	fs.StringVar(&f.ops, "ops", "127.0.0.1:8081", "host:port of /metrics, /healthz, /readyz and /debug/pprof")
-	fs.StringVar(&f.config.DataDir, "data-dir", defaultDataDir(), "folder for the event log of the embedded NATS server")
+	fs.StringVar(&f.config.DataDir, "data-dir", defaultDataDir(), "`folder` for the event log of the embedded NATS server")
 	fs.StringVar(&f.config.Policy, "policy", "warm", "routing policy: warm, least-tokens, round-robin or random")
 	fs.IntVar(&f.config.Shards, "shards", 1, "number of index shards")
-	fs.StringVar(&f.readyFile, "ready-file", "", "file to write the URLs to once the first request can be served")
+	fs.StringVar(&f.readyFile, "ready-file", "", "`file` to write the URLs to once the first request can be served")
 	fs.BoolVar(&f.noAuth, "no-auth", false, "listen on other than loopback addresses without API keys")
 	fs.TextVar(&f.level, "log-level", slog.LevelInfo, "least level to log: debug, info, warn, error")
 	return &ffcli.Command{

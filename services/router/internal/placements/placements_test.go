@@ -53,10 +53,10 @@ func TestKeyedAgainstModel(t *testing.T) {
 	r := rand.New(rand.NewPCG(9, 9))
 	var k Keyed
 	type live struct {
-		p        *Placement
-		from, to int
-		engine   uint32
-		until    time.Time
+		p      *Placement
+		to     int
+		engine uint32
+		until  time.Time
 	}
 	keys, now := chainOf(200, 2), start
 	var model []live
