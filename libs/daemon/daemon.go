@@ -88,7 +88,7 @@ func (p *Process) Run(ctx context.Context, listener net.Listener, run func(conte
 	group.Go(func() error { return serveOps(opsCtx, listener, p) })
 	group.Go(func() error {
 		defer stopOps()
-		if err := run(ctx, p); err != nil && !errors.Is(err, context.Canceled) {
+		if err := run(ctx, p); err != nil && (ctx.Err() == nil || !errors.Is(err, context.Canceled)) {
 			return err
 		}
 		p.Log.Info("stopped")

@@ -91,6 +91,20 @@ func TestRunServesOperationsUntilTheWorkHasDrained(t *testing.T) {
 	}
 }
 
+func TestRunReportsACancelledPartOfWorkThatWasNotCancelled(t *testing.T) {
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := NewProcess("test", io.Discard, slog.LevelInfo)
+	err = p.Run(t.Context(), listener, func(context.Context, *Process) error {
+		return errors.Join(context.Canceled, io.ErrUnexpectedEOF)
+	})
+	if !errors.Is(err, io.ErrUnexpectedEOF) {
+		t.Fatalf("error %v, want the work's", err)
+	}
+}
+
 func TestServeHTTPWaitsForRequestsInFlight(t *testing.T) {
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {

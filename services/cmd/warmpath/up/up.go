@@ -166,6 +166,9 @@ func (s *stack) run(ctx context.Context, name string, run func(context.Context) 
 // await calls cfg.Ready once the first request can be served, and returns when ctx ends.
 func (s *stack) await(ctx context.Context, cfg Config, addresses Addresses) error {
 	fleet, err := watchFleet(ctx, addresses.NATS, cfg)
+	if ctx.Err() != nil {
+		return nil // why it ended, a service's error says
+	}
 	if err != nil {
 		return err
 	}
