@@ -155,8 +155,21 @@ func atRank(endpoint string, rank int) (string, error) {
 	return "tcp://" + net.JoinHostPort(host, strconv.Itoa(n+rank)), nil
 }
 
-// checkEngines refuses engines that would be taken for one another.
-func checkEngines(engines []Engine) error {
+// usable returns the engines with their defaults, or why they cannot be read.
+func usable(engines []Engine) ([]Engine, error) {
+	engines = slices.Clone(engines)
+	for i := range engines {
+		e := &engines[i]
+		e.Ranks, e.Role = max(e.Ranks, 1), cmp.Or(e.Role, fleet.Both)
+		if err := e.check(); err != nil {
+			return nil, fmt.Errorf("engine %s: %w", e.URL, err)
+		}
+	}
+	return engines, distinct(engines)
+}
+
+// distinct refuses engines that would be taken for one another.
+func distinct(engines []Engine) error {
 	seen := map[string]int{} // endpoint -> engine
 	urls := map[string]int{}
 	for i, e := range engines {

@@ -54,7 +54,7 @@ func TestParseEngine(t *testing.T) {
 func TestTwoEnginesOnOneHost(t *testing.T) {
 	a, _ := ParseEngine("http://h:8000")
 	b, _ := ParseEngine("http://h:8001")
-	err := checkEngines([]Engine{a, b})
+	err := distinct([]Engine{a, b})
 	if err == nil {
 		t.Fatal("two engines at one endpoint were accepted")
 	}
@@ -64,10 +64,10 @@ func TestTwoEnginesOnOneHost(t *testing.T) {
 		}
 	}
 	b, _ = ParseEngine("http://h:8001,events=tcp://h:5567,replay=tcp://h:5568")
-	if err := checkEngines([]Engine{a, b}); err != nil {
+	if err := distinct([]Engine{a, b}); err != nil {
 		t.Error(err)
 	}
-	if err := checkEngines([]Engine{a, a}); err == nil || !strings.Contains(err.Error(), "twice") {
+	if err := distinct([]Engine{a, a}); err == nil || !strings.Contains(err.Error(), "twice") {
 		t.Errorf("one engine twice: %v", err)
 	}
 }
@@ -87,7 +87,7 @@ func TestReadEngines(t *testing.T) {
 		{URL: "http://127.0.0.1:1", Name: "sim-0", Events: "tcp://127.0.0.1:2", Replay: "tcp://127.0.0.1:3", Role: fleet.Both, Ranks: 1},
 		{URL: "http://127.0.0.1:1", Name: "sim-1", Events: "tcp://127.0.0.1:4", Role: fleet.Decode, Ranks: 1, Rank: 1},
 	}
-	if err != nil || !reflect.DeepEqual(engines, want) || checkEngines(engines) != nil {
+	if err != nil || !reflect.DeepEqual(engines, want) || distinct(engines) != nil {
 		t.Errorf("got %+v (%v)", engines, err)
 	}
 	for _, bad := range []string{`{}`, `[`, `{"engines":[{"url":"nope"}]}`, `{"engines":[{"url":"http://h:1","events":"tcp://*:1"}]}`} {
@@ -107,5 +107,22 @@ func TestRanks(t *testing.T) {
 	if len(all) != 3 || all[2].events != "tcp://h:5559" || all[2].replay != "tcp://h:5659" ||
 		all[2].name != "h:8000-r2" || all[2].id != fleet.EngineIDFromURL("h", 8000, 2) || all[2].of != 3 {
 		t.Errorf("got %+v", all)
+	}
+}
+
+func TestZeroValuesOfAnEngineAreUsable(t *testing.T) {
+	given := []Engine{{URL: "http://127.0.0.1:8000", Events: "tcp://127.0.0.1:5557"}}
+	engines, err := usable(given)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if e := engines[0]; e.Ranks != 1 || e.Role != fleet.Both {
+		t.Errorf("ranks %d, role %q: want 1 and both", e.Ranks, e.Role)
+	}
+	if given[0].Ranks != 0 {
+		t.Error("the caller's engines were changed")
+	}
+	if _, err := usable([]Engine{{URL: "http://127.0.0.1:8000", Role: "writer"}}); err == nil {
+		t.Error("an unknown role was accepted")
 	}
 }

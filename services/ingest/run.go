@@ -70,7 +70,8 @@ func Run(ctx context.Context, cfg Config) error {
 		host, _ := os.Hostname()
 		cfg.Instance = host + "-" + rand.Text()[:6]
 	}
-	if err := checkEngines(cfg.Engines); err != nil {
+	var err error
+	if cfg.Engines, err = usable(cfg.Engines); err != nil {
 		return err
 	}
 	cfg.times = cfg.times.withDefaults()
