@@ -288,6 +288,29 @@ func TestANewLifeOfAnEngineForgetsWhatWasSentToTheOldOne(t *testing.T) {
 	}
 }
 
+// An engine whose bucket no shard answered for is not cold: what it was sent lately stands in.
+func TestWhereNoShardAnswersTheApproximationStandsIn(t *testing.T) {
+	now := time.Unix(50_000, 0)
+	p := newPool(poolRecord.ID, policy.Warm, 1, now)
+	view, keys := viewOf(4), keysOf(1, 400)
+	q := wishOf(keys, map[string]uint32{"e00": 0, "e01": 0, "e02": 0, "e03": 0}, true)
+	q.chain = keysOf(3, 50)
+	first, _ := p.reserve(view, q, now)
+	first.firstByte(now)
+	first.release(true, true)
+	now = now.Add(time.Minute) // longer than a placement stands for the index
+	unanswered := wishOf(keys, nil, true)
+	unanswered.chain, unanswered.score.Partial = q.chain, true
+	again, _ := p.reserve(view, unanswered, now)
+	if again.engine.ID != first.engine.ID || again.cached < 6000 {
+		t.Errorf("sent to %s, then to %s with %d tokens taken for cached", first.engine.ID, again.engine.ID, again.cached)
+	}
+	again.release(true, true)
+	if cold, _ := p.reserve(view, q, now); cold.cached != 0 {
+		t.Errorf("%d tokens taken for cached although every shard says that nothing is", cold.cached)
+	}
+}
+
 func TestReportsCountSinceTheStart(t *testing.T) {
 	g := newRig(t, Config{})
 	g.addEngine("a", plain(okAnswer))

@@ -222,16 +222,26 @@ func (p *pool) observe(q *wish, rows []*row, now time.Time) {
 			w.mapped, w.evicted = int(e.Visible), e.Evicted
 			c.Mapped, c.Evicted = w.mapped, w.evicted
 		}
-		if q.score != nil && w.engine.State != fleet.Blind && w.engine.State != fleet.Silent {
+		if q.score != nil {
 			c.Matched = p.keyed.Depth(w.number, keys, min(held, len(keys))) * o.BlockSize
-		} else {
-			c.Matched = p.pieces.Depth(w.number, q.chain, now) * placements.PieceBytes / bytesPerToken
+		}
+		if !q.answeredFor(&w.engine) {
+			c.Matched = max(c.Matched, p.pieces.Depth(w.number, q.chain, now)*placements.PieceBytes/bytesPerToken)
 		}
 		best = max(best, c.Matched)
 		o.Candidates, p.matched = append(o.Candidates, c), append(p.matched, held)
 	}
 	heads, tokens := q.heads()
 	o.Sharing = p.sharing.Count(heads, best/tokens/2)
+}
+
+// answeredFor says whether the index speaks for an engine: its prompt was scored, its bucket answered for, and its
+// events are heard. Else what the router sent there lately is the better guess.
+func (q *wish) answeredFor(e *fleet.Engine) bool {
+	if q.score == nil || e.State == fleet.Blind || e.State == fleet.Silent {
+		return false
+	}
+	return q.engines[e.ID] != nil || !q.score.GetPartial()
 }
 
 // heads are the chained hashes that tell how far two prompts agree, and how many tokens one stands for.
