@@ -305,7 +305,9 @@ func TestWhereNoShardAnswersTheApproximationStandsIn(t *testing.T) {
 	if again.engine.ID != first.engine.ID || again.cached < 6000 {
 		t.Errorf("sent to %s, then to %s with %d tokens taken for cached", first.engine.ID, again.engine.ID, again.cached)
 	}
+	again.firstByte(now)
 	again.release(true, true)
+	now = now.Add(time.Minute)
 	if cold, _ := p.reserve(view, q, now); cold.cached != 0 {
 		t.Errorf("%d tokens taken for cached although every shard says that nothing is", cold.cached)
 	}
