@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
-	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -20,17 +19,14 @@ import (
 	"github.com/warmpath/warmpath/services/autoscaler/decide"
 )
 
-const (
-	service    = "autoscaler"
-	retryEvery = time.Second
-)
+const service = "autoscaler"
 
-// Config of Run. NATS is required; everything else has a usable zero value.
+// Config of Run. NATS is required; the rest has usable zero values.
 type Config struct {
 	NATS     string        // URL
-	Instance string        // name on the connection; default is the host's
+	Instance string        // name on the connection; "" is the host's name with a random suffix
 	Tick     time.Duration // between decisions; 0 is 5 s
-	Policy   decide.Policy
+	Policy   decide.Policy // zero is the defaults of package decide
 
 	Log     *slog.Logger          // nil is slog.Default()
 	Metrics prometheus.Registerer // nil is none
@@ -60,7 +56,7 @@ func Run(ctx context.Context, cfg Config) error {
 		cfg.Tick = 5 * time.Second
 	}
 	if cfg.Instance == "" {
-		cfg.Instance, _ = os.Hostname() // a name for people; none will do
+		cfg.Instance = fleet.NewInstance()
 	}
 	if err := run(ctx, cfg); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("run autoscaler: %w", err)
@@ -69,13 +65,14 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 func run(ctx context.Context, cfg Config) error {
-	cfg.Health.Set(service, "connecting to nats")
+	cfg.Health.Set(service, "connecting to NATS")
 	conn, err := bus.Connect(ctx, cfg.NATS, bus.Options{Name: service + "." + cfg.Instance, Log: cfg.Log})
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	watcher, err := meetFleet(ctx, conn, cfg.Log)
+	cfg.Health.Set(service, "meeting the fleet")
+	watcher, err := fleet.Meet(ctx, conn, cfg.Log, nil)
 	if err != nil {
 		return err
 	}
@@ -98,27 +95,6 @@ func run(ctx context.Context, cfg Config) error {
 			a.take(watcher.View(), r, time.Now())
 		case now := <-tick.C:
 			a.decide(watcher.View(), now)
-		}
-	}
-}
-
-// meetFleet watches the fleet as soon as NATS lets it.
-func meetFleet(ctx context.Context, conn *bus.Conn, log *slog.Logger) (*fleet.Watcher, error) {
-	for first := true; ; first = false {
-		err := conn.Ensure(ctx, bus.Sizes{})
-		if err == nil {
-			var w *fleet.Watcher
-			if w, err = fleet.Watch(ctx, conn, log); err == nil {
-				return w, nil
-			}
-		}
-		if first {
-			log.Warn("cannot begin yet", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, err
-		case <-time.After(retryEvery):
 		}
 	}
 }

@@ -7,13 +7,9 @@ package index
 
 import (
 	"context"
-	"crypto/rand"
-	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
-	"strings"
 	"sync"
 	"time"
 
@@ -30,11 +26,11 @@ const (
 	retryEvery = time.Second
 )
 
-// Config of Run. NATS is required; everything else has a usable zero value.
+// Config of Run. NATS is required; the rest has usable zero values.
 type Config struct {
 	NATS     string       // URL
-	Instance string       // name among the members; default: host name and random digits
-	Listen   string       // host:port of gRPC; default 127.0.0.1:0
+	Instance string       // name among the members; "" is the host's name with a random suffix
+	Listen   string       // host:port of gRPC; "" is 127.0.0.1:0
 	Listener net.Listener // used instead of Listen
 	Shards   int          // this replica owns the buckets that are Shard modulo Shards; 0 is one shard
 	Shard    int
@@ -62,13 +58,14 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 func run(ctx context.Context, cfg Config, owned uint64) error {
-	cfg.Health.Set(service, "connecting to nats")
+	cfg.Health.Set(service, "connecting to NATS")
 	conn, err := bus.Connect(ctx, cfg.NATS, bus.Options{Name: service + "." + cfg.Instance, Log: cfg.Log})
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	watcher, err := meetFleet(ctx, conn, cfg.Log)
+	cfg.Health.Set(service, "meeting the fleet")
+	watcher, err := fleet.Meet(ctx, conn, cfg.Log, nil)
 	if err != nil {
 		return err
 	}
@@ -76,7 +73,7 @@ func run(ctx context.Context, cfg Config, owned uint64) error {
 	m := newMetrics(cfg.Metrics)
 	w := newWriter(conn, s, watcher, m, cfg.Log)
 	r := reader{conn: conn, owned: owned, log: cfg.Log, out: w.in}
-	address := advertised(cfg.Listener.Addr(), conn)
+	address := fleet.Reachable(cfg.Listener.Addr(), conn)
 	first := make(chan struct{})
 	isReady := sync.OnceFunc(func() { close(first) })
 	w.ready = func(why string) {
@@ -90,7 +87,9 @@ func run(ctx context.Context, cfg Config, owned uint64) error {
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return r.run(ctx) })
 	g.Go(func() error { return w.run(ctx) })
-	g.Go(func() error { return serve(ctx, cfg.Listener, &server{store: s, metrics: m}) })
+	g.Go(func() error {
+		return daemon.ServeGRPC(ctx, cfg.Listener, newGRPC(&server{store: s, metrics: m}), drainTime)
+	})
 	g.Go(func() error {
 		select { // so that a quick start is announced as ready at once
 		case <-first:
@@ -107,33 +106,12 @@ func run(ctx context.Context, cfg Config, owned uint64) error {
 	return g.Wait()
 }
 
-// meetFleet makes sure of streams and buckets and watches the fleet, as soon as NATS lets it.
-func meetFleet(ctx context.Context, conn *bus.Conn, log *slog.Logger) (*fleet.Watcher, error) {
-	for try := 0; ; try++ {
-		err := conn.Ensure(ctx, bus.Sizes{})
-		if err == nil {
-			var w *fleet.Watcher
-			if w, err = fleet.Watch(ctx, conn, log); err == nil {
-				return w, nil
-			}
-		}
-		if try == 0 {
-			log.Warn("cannot begin yet", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return nil, err
-		case <-time.After(retryEvery):
-		}
-	}
-}
-
 func (cfg Config) complete() (Config, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
 	if cfg.Instance == "" {
-		cfg.Instance = newInstance()
+		cfg.Instance = fleet.NewInstance()
 	}
 	if cfg.Listen == "" {
 		cfg.Listen = "127.0.0.1:0"
@@ -146,35 +124,4 @@ func (cfg Config) complete() (Config, error) {
 		cfg.Listener = l
 	}
 	return cfg, nil
-}
-
-// newInstance makes a name that no other process has, nor this one after a restart.
-func newInstance() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	host = strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
-			return r
-		}
-		return '-'
-	}, strings.ToLower(host))
-	var random [4]byte
-	rand.Read(random[:]) // never fails
-	return host + "-" + hex.EncodeToString(random[:])
-}
-
-// advertised is where others reach a listener: its own address, or where it listens on all, the address by which NATS
-// knows this host.
-func advertised(listen net.Addr, conn *bus.Conn) string {
-	tcp, ok := listen.(*net.TCPAddr)
-	if !ok || !tcp.IP.IsUnspecified() {
-		return listen.String()
-	}
-	ip, err := conn.LocalIP()
-	if err != nil {
-		ip = net.IPv4(127, 0, 0, 1)
-	}
-	return (&net.TCPAddr{IP: ip, Port: tcp.Port}).String()
 }

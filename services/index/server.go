@@ -2,8 +2,6 @@ package index
 
 import (
 	"context"
-	"fmt"
-	"net"
 	"sync"
 	"time"
 
@@ -16,7 +14,7 @@ import (
 )
 
 const (
-	drainTime  = 5 * time.Second // for calls in progress at the end
+	drainTime  = 5 * time.Second // for calls in flight at the end
 	maxRequest = 4 << 20         // bytes: half a million keys
 )
 
@@ -28,23 +26,10 @@ type server struct {
 	depths  sync.Pool // *[]prefix.Depth
 }
 
-// serve runs gRPC until ctx ends, then lets calls in progress finish.
-func serve(ctx context.Context, l net.Listener, s *server) error {
+func newGRPC(s *server) *grpc.Server {
 	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest))
 	indexv1.RegisterIndexServer(g, s)
-	stopped := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(stopped)
-		force := time.AfterFunc(drainTime, g.Stop)
-		defer force.Stop()
-		g.GracefulStop()
-	})
-	err := g.Serve(l)
-	if !stop() {
-		<-stopped
-		return nil
-	}
-	return fmt.Errorf("serve gRPC: %w", err)
+	return g
 }
 
 // Match tells how many leading keys each engine of the asked buckets holds. The answer lies between the log folded to

@@ -54,7 +54,7 @@ func (s *source) run(ctx context.Context) {
 			return
 		case complained == "":
 			complained = err.Error()
-			v.log.Warn("engine does not answer", "engine", s.engine.URL, "error", err)
+			v.log.Warn("engine does not answer", "engine", s.engine.URL, "err", err)
 		case time.Since(answered) > v.cfg.times.gone:
 			s.turn(true)
 		}

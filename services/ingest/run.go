@@ -10,11 +10,9 @@ package ingest
 
 import (
 	"context"
-	"crypto/rand"
 	"fmt"
 	"log/slog"
 	"net/http"
-	"os"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -24,14 +22,15 @@ import (
 	"github.com/warmpath/warmpath/libs/fleet"
 )
 
-// Config says which engines to read and where to write. Only NATS is required.
+// Config of Run. NATS is required; the rest has usable zero values.
 type Config struct {
-	NATS     string   // URL of the NATS server
-	Instance string   // name of this replica; empty means the host's name with a random suffix
+	NATS     string   // URL
+	Instance string   // name among the members; "" is the host's name with a random suffix
 	Engines  []Engine // as ParseEngine and ReadEngines make them
-	Log      *slog.Logger
-	Metrics  prometheus.Registerer
-	Health   *daemon.Health
+
+	Log     *slog.Logger          // nil is slog.Default()
+	Metrics prometheus.Registerer // nil is none
+	Health  *daemon.Health        // part "ingest" is ready when the first engine has answered; nil is none
 
 	times times // for tests
 }
@@ -67,8 +66,7 @@ func Run(ctx context.Context, cfg Config) error {
 		cfg.Log = slog.Default()
 	}
 	if cfg.Instance == "" {
-		host, _ := os.Hostname()
-		cfg.Instance = host + "-" + rand.Text()[:6]
+		cfg.Instance = fleet.NewInstance()
 	}
 	var err error
 	if cfg.Engines, err = usable(cfg.Engines); err != nil {
@@ -84,40 +82,13 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("connect to NATS: %w", err)
 	}
 	defer conn.Close()
-	s, err := prepare(ctx, conn, cfg)
-	if err != nil {
-		if ctx.Err() != nil {
-			return nil
-		}
-		return err
-	}
-	s.run(ctx)
-	return nil
-}
-
-// prepare makes what all engines share, and tries again while NATS is not up to it.
-func prepare(ctx context.Context, conn *bus.Conn, cfg Config) (*service, error) {
+	cfg.Health.Set("ingest", "meeting the fleet")
 	s := &service{cfg: cfg, conn: conn, log: cfg.Log, m: newMetrics(cfg.Metrics),
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute}},
 		found:  make(chan struct{}, 1), buckets: map[bucketID]*ownedBucket{}}
-	for try := 0; ; try++ {
-		err := conn.Ensure(ctx, bus.Sizes{})
-		if err == nil {
-			s.seed, err = fleet.Seed(ctx, conn)
-		}
-		if err == nil {
-			s.fleet, err = fleet.Watch(ctx, conn, cfg.Log)
-		}
-		if err == nil {
-			return s, nil
-		}
-		if ctx.Err() != nil {
-			return nil, err
-		}
-		if try == 0 {
-			cfg.Log.Warn("cannot begin yet", "error", err)
-			cfg.Health.Set("ingest", err.Error())
-		}
-		pause(ctx, cfg.times.retry)
+	if s.fleet, err = fleet.Meet(ctx, conn, cfg.Log, &s.seed); err != nil {
+		return nil // ctx has ended
 	}
+	s.run(ctx)
+	return nil
 }

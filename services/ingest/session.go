@@ -275,7 +275,7 @@ func (s *session) bad(reason string, err error) {
 	defer s.mu.Unlock()
 	if !s.logged[reason] {
 		s.logged[reason] = true
-		s.log.Warn("an engine sent what cannot be used", "engine", s.rank.name, "reason", reason, "error", err)
+		s.log.Warn("an engine sent what cannot be used", "engine", s.rank.name, "reason", reason, "err", err)
 	}
 }
 

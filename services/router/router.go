@@ -14,12 +14,10 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"os"
 	"strings"
 	"sync"
 	"time"
 
-	"github.com/google/uuid"
 	"github.com/prometheus/client_golang/prometheus"
 	"golang.org/x/sync/errgroup"
 
@@ -96,7 +94,7 @@ func Run(ctx context.Context, cfg Config) error {
 		}
 	}
 	defer listener.Close()
-	cfg.Health.Set("router", "waits for NATS")
+	cfg.Health.Set("router", "connecting to NATS")
 	// What a request needs at its end outlives ctx: the drain goes on after it.
 	life, end := context.WithCancel(context.WithoutCancel(ctx))
 	defer end()
@@ -151,8 +149,7 @@ func newRouter(cfg Config) (*router, error) {
 		cfg.Hold = defaultHold
 	}
 	if cfg.Instance == "" {
-		host, _ := os.Hostname() // empty is good enough beside the random part
-		cfg.Instance = host + "-" + uuid.NewString()[:8]
+		cfg.Instance = fleet.NewInstance()
 	}
 	return &router{
 		cfg: cfg, policy: name, started: time.Now(), log: cfg.Log, metrics: newMetrics(cfg.Metrics),

@@ -7,14 +7,10 @@ package scorer
 
 import (
 	"context"
-	"crypto/rand"
 	"encoding/binary"
-	"encoding/hex"
 	"fmt"
 	"log/slog"
 	"net"
-	"os"
-	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -26,16 +22,13 @@ import (
 	"github.com/warmpath/warmpath/libs/fleet"
 )
 
-const (
-	service    = "scorer"
-	retryEvery = time.Second
-)
+const service = "scorer"
 
-// Config of Run. NATS is required; everything else has a usable zero value.
+// Config of Run. NATS is required; the rest has usable zero values.
 type Config struct {
 	NATS     string       // URL
-	Instance string       // name among the members; default: host name and random digits
-	Listen   string       // host:port of gRPC; default 127.0.0.1:0
+	Instance string       // name among the members; "" is the host's name with a random suffix
+	Listen   string       // host:port of gRPC; "" is 127.0.0.1:0
 	Listener net.Listener // used instead of Listen
 
 	TokenizeTimeout     time.Duration // of an engine's answer, with 1 ms more for each 10 KB of prompt; 0 is 25 ms
@@ -62,24 +55,25 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 func run(ctx context.Context, cfg Config) error {
-	cfg.Health.Set(service, "connecting to nats")
+	cfg.Health.Set(service, "connecting to NATS")
 	conn, err := bus.Connect(ctx, cfg.NATS, bus.Options{Name: service + "." + cfg.Instance, Log: cfg.Log})
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
 	cfg.Health.Set(service, "meeting the fleet")
-	seed, watcher, err := meetFleet(ctx, conn, cfg.Log)
+	var seed blockkey.Seed
+	watcher, err := fleet.Meet(ctx, conn, cfg.Log, &seed)
 	if err != nil {
 		return err
 	}
 	s := newScorer(cfg, seed, watcher)
 	defer s.close()
-	address := advertised(cfg.Listener.Addr(), conn)
+	address := fleet.Reachable(cfg.Listener.Addr(), conn)
 
 	g, ctx := errgroup.WithContext(ctx)
 	g.Go(func() error { return s.follow(ctx) })
-	g.Go(func() error { return serve(ctx, cfg.Listener, s.server) })
+	g.Go(func() error { return daemon.ServeGRPC(ctx, cfg.Listener, newGRPC(s.server), drainTime) })
 	g.Go(func() error {
 		return fleet.Announce(ctx, conn, func() fleet.Member {
 			return fleet.Member{Service: service, Instance: cfg.Instance, Address: address, Ready: true}
@@ -90,41 +84,12 @@ func run(ctx context.Context, cfg Config) error {
 	return g.Wait()
 }
 
-// meetFleet makes sure of the key-value buckets, reads the seed and watches the fleet, as soon as NATS lets it.
-func meetFleet(ctx context.Context, conn *bus.Conn, log *slog.Logger) (blockkey.Seed, *fleet.Watcher, error) {
-	try := func() (blockkey.Seed, *fleet.Watcher, error) {
-		if err := conn.Ensure(ctx, bus.Sizes{}); err != nil {
-			return blockkey.Seed{}, nil, err
-		}
-		seed, err := fleet.Seed(ctx, conn)
-		if err != nil {
-			return seed, nil, err
-		}
-		watcher, err := fleet.Watch(ctx, conn, log)
-		return seed, watcher, err
-	}
-	for first := true; ; first = false {
-		seed, watcher, err := try()
-		if err == nil {
-			return seed, watcher, nil
-		}
-		if first {
-			log.Warn("cannot begin yet", "err", err)
-		}
-		select {
-		case <-ctx.Done():
-			return seed, nil, err
-		case <-time.After(retryEvery):
-		}
-	}
-}
-
 func (cfg Config) complete() (Config, error) {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
 	if cfg.Instance == "" {
-		cfg.Instance = newInstance()
+		cfg.Instance = fleet.NewInstance()
 	}
 	if cfg.Listen == "" {
 		cfg.Listen = "127.0.0.1:0"
@@ -137,37 +102,6 @@ func (cfg Config) complete() (Config, error) {
 		cfg.Listener = l
 	}
 	return cfg, nil
-}
-
-// newInstance makes a name that no other process has, nor this one after a restart.
-func newInstance() string {
-	host, err := os.Hostname()
-	if err != nil {
-		host = "unknown"
-	}
-	host = strings.Map(func(r rune) rune {
-		if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' {
-			return r
-		}
-		return '-'
-	}, strings.ToLower(host))
-	var random [4]byte
-	rand.Read(random[:]) // never fails
-	return host + "-" + hex.EncodeToString(random[:])
-}
-
-// advertised is where others reach a listener: its own address or, where it listens on all, the address by which NATS
-// knows this host.
-func advertised(listen net.Addr, conn *bus.Conn) string {
-	tcp, ok := listen.(*net.TCPAddr)
-	if !ok || !tcp.IP.IsUnspecified() {
-		return listen.String()
-	}
-	ip, err := conn.LocalIP()
-	if err != nil {
-		ip = net.IPv4(127, 0, 0, 1)
-	}
-	return (&net.TCPAddr{IP: ip, Port: tcp.Port}).String()
 }
 
 // cacheSeed keys the token cache's digests with the installation's secret.

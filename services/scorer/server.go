@@ -3,8 +3,6 @@ package scorer
 import (
 	"context"
 	"errors"
-	"fmt"
-	"net"
 	"time"
 
 	"google.golang.org/grpc"
@@ -17,7 +15,7 @@ import (
 )
 
 const (
-	drainTime  = 5 * time.Second
+	drainTime  = 5 * time.Second          // for calls in flight at the end
 	maxRequest = tokens.MaxPrompt + 1<<20 // a prompt that is too large is told so, not cut off
 )
 
@@ -54,9 +52,9 @@ func (s *server) Score(ctx context.Context, r *scorerv1.ScoreRequest) (*scorerv1
 	keys := s.keys(r, &pool, ids)
 	result := s.index.Match(ctx, pool.ID, keys)
 	out := &scorerv1.ScoreResponse{
-		PromptTokens: uint32(len(ids)), //nolint:gosec // bounded by tokens.MaxPrompt
+		PromptTokens: uint32(len(ids)), // bounded by tokens.MaxPrompt
 		Source:       string(origin),
-		BlockSize:    uint32(pool.BlockSize), //nolint:gosec // positive and small
+		BlockSize:    uint32(pool.BlockSize),
 		Keys:         keys,
 		Partial:      result.Covered != fanout.All,
 		Shards:       result.Shards,
@@ -91,20 +89,8 @@ func (s *server) unknown(reason tokens.Reason) *scorerv1.ScoreResponse {
 	return &scorerv1.ScoreResponse{Unknown: true, Reason: string(reason)}
 }
 
-// serve runs gRPC until ctx ends, then lets calls in progress finish.
-func serve(ctx context.Context, l net.Listener, s *server) error {
+func newGRPC(s *server) *grpc.Server {
 	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest))
 	scorerv1.RegisterScorerServer(g, s)
-	stopped := make(chan struct{})
-	stop := context.AfterFunc(ctx, func() {
-		defer close(stopped)
-		force := time.AfterFunc(drainTime, g.Stop)
-		defer force.Stop()
-		g.GracefulStop()
-	})
-	if err := g.Serve(l); err != nil && stop() {
-		return fmt.Errorf("serve gRPC: %w", err)
-	}
-	<-stopped
-	return nil
+	return g
 }
