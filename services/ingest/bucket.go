@@ -13,6 +13,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/warmpath/warmpath/libs/bus"
+	"github.com/warmpath/warmpath/libs/eventlog"
 	eventsv1 "github.com/warmpath/warmpath/proto/warmpath/events/v1"
 )
 
@@ -70,7 +71,7 @@ func (b *bucket) run(ctx context.Context) {
 			b.m.fenced.Inc()
 			pause = b.fenced
 		}
-		b.log.Warn("bucket lost", "bucket", b.name, "error", err, "again_in", pause)
+		b.log.Warn("bucket lost", "bucket", b.name, "err", err, "again_in", pause)
 		b.renew("bucket claimed again")
 		select {
 		case <-ctx.Done():
@@ -126,7 +127,7 @@ func (b *bucket) own(ctx context.Context) error {
 
 func (b *bucket) encode(parts []*eventsv1.Part) ([]byte, error) {
 	b.counter++
-	data, err := proto.Marshal(&eventsv1.Message{Version: version, Owner: b.owner, Counter: b.counter, Parts: parts})
+	data, err := proto.Marshal(&eventsv1.Message{Version: eventlog.Version, Owner: b.owner, Counter: b.counter, Parts: parts})
 	if err != nil {
 		return nil, fmt.Errorf("encode message: %w", err)
 	}

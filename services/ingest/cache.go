@@ -4,6 +4,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/warmpath/warmpath/libs/eventlog"
 	"github.com/warmpath/warmpath/libs/kvevent"
 	"github.com/warmpath/warmpath/libs/prefix"
 	eventsv1 "github.com/warmpath/warmpath/proto/warmpath/events/v1"
@@ -149,7 +150,7 @@ func (c *cache) takeDeltas(budget int, whole bool) (out *eventsv1.Delta, size in
 				}
 				return out, size
 			}
-			out.Runs = append(out.Runs, toLog(r))
+			out.Runs = append(out.Runs, eventlog.Logged(r))
 			size, c.size, d.done, d.runs = size+n, c.size-n, d.done+operations(r), d.runs[1:]
 		}
 		out.Batch = d.batch.toLog(0)
@@ -171,7 +172,7 @@ func (c *cache) cutSnapshot() {
 			current, room = &eventsv1.Snapshot{}, budget
 			all = append(all, current)
 		}
-		current.Runs = append(current.Runs, toLog(&r))
+		current.Runs = append(current.Runs, eventlog.Logged(&r))
 		room -= n
 	}
 	if current == nil {

@@ -6,7 +6,6 @@ import (
 )
 
 const (
-	version    = 1
 	maxMessage = 256 << 10 // bytes of one message of the event log
 	headroom   = 2 << 10   // of them for what is not a run
 )
@@ -20,20 +19,6 @@ func operations(r *prefix.Run) int {
 		return 0
 	}
 	return max(len(r.Hashes), len(r.Keys))
-}
-
-// toLog converts a run. It shares the slices.
-func toLog(r *prefix.Run) *eventsv1.Run {
-	// The numbers of package prefix are those of the log.
-	out := &eventsv1.Run{
-		Copy: eventsv1.Change(r.Copy), Gpu: eventsv1.Change(r.GPU), Any: eventsv1.Change(r.Any),
-		Tier: eventsv1.Tier(r.Tier), Group: uint32(r.Group), BlockSize: uint32(r.BlockSize),
-		Hashes: r.Hashes, Keys: r.Keys, Shown: r.Shown, Split: r.Split, Clear: r.Clear,
-	}
-	if r.HasParent {
-		out.Parent = &r.Parent
-	}
-	return out
 }
 
 func (f stamp) toLog(done int) *eventsv1.Batch {
