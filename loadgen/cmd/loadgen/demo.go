@@ -153,7 +153,7 @@ func (d *demo) publish(c *report.Comparison, started time.Time) error {
 		report.Header
 		report.Demo
 	}{report.NewHeader(1, started), c.Demo(page)}
-	if err := writeByRename(filepath.Join(d.out, "demo.json"), figures); err != nil {
+	if err := daemon.WriteJSON(filepath.Join(d.out, "demo.json"), figures); err != nil {
 		return err
 	}
 	if err := c.Table(os.Stdout); err != nil {

@@ -2,13 +2,12 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"flag"
 	"fmt"
-	"os"
 
 	"github.com/peterbourgon/ff/v3/ffcli"
 
+	"github.com/warmpath/warmpath/libs/daemon"
 	"github.com/warmpath/warmpath/loadgen/enginesim"
 )
 
@@ -134,26 +133,11 @@ func enginesCommand() *ffcli.Command {
 				}
 				fmt.Printf("  --engine %s,events=%s,replay=%s%s\n", r.URL, r.Events, r.Replay, end)
 			}
-			if *readyFile != "" {
-				if err := writeByRename(*readyFile, map[string]any{"engines": records}); err != nil {
-					return err
-				}
+			if err := daemon.WriteJSON(*readyFile, map[string]any{"engines": records}); err != nil {
+				return err
 			}
 			<-ctx.Done()
 			return nil
 		},
 	}
-}
-
-// writeByRename writes v as JSON so that whoever waits for the file never reads half of it.
-func writeByRename(path string, v any) error {
-	data, err := json.MarshalIndent(v, "", "  ")
-	if err != nil {
-		return err
-	}
-	partial := path + ".partial"
-	if err := os.WriteFile(partial, append(data, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(partial, path)
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/peterbourgon/ff/v3/ffcli"
 
+	"github.com/warmpath/warmpath/libs/daemon"
 	"github.com/warmpath/warmpath/loadgen/report"
 	"github.com/warmpath/warmpath/loadgen/run"
 	"github.com/warmpath/warmpath/loadgen/workload"
@@ -60,9 +61,7 @@ func runCommand() *ffcli.Command {
 			if tableErr := c.Table(os.Stdout); tableErr != nil {
 				return tableErr
 			}
-			if *jsonFile != "" {
-				err = errors.Join(err, writeByRename(*jsonFile, result.Summary()))
-			}
+			err = errors.Join(err, daemon.WriteJSON(*jsonFile, result.Summary()))
 			if failed := result.Summary().Errors; failed > 0 {
 				err = errors.Join(err, fmt.Errorf("%d of %d requests failed", failed, len(result.Outcomes)))
 			}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/peterbourgon/ff/v3/ffcli"
 
+	"github.com/warmpath/warmpath/libs/daemon"
 	"github.com/warmpath/warmpath/services/cmd/warmpath/internal/capture"
 )
 
@@ -20,7 +21,7 @@ func eventsCommand() *ffcli.Command {
 		ShortUsage:  "warmpath events <record|verify> [flags]",
 		ShortHelp:   "Record an engine's KV events, or verify recordings",
 		Subcommands: []*ffcli.Command{recordCommand(), verifyCommand()},
-		Exec:        unknownVerb,
+		Exec:        daemon.NoVerb,
 	}
 }
 

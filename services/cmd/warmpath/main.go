@@ -2,10 +2,6 @@
 package main
 
 import (
-	"context"
-	"errors"
-	"flag"
-	"fmt"
 	"os"
 
 	"github.com/peterbourgon/ff/v3/ffcli"
@@ -13,34 +9,7 @@ import (
 	"github.com/warmpath/warmpath/libs/daemon"
 )
 
-func main() { os.Exit(execute(os.Args[1:])) }
-
-// unknownVerb runs where no subcommand was named.
-func unknownVerb(_ context.Context, args []string) error {
-	if len(args) > 0 {
-		return fmt.Errorf("unknown verb %q; --help lists them", args[0])
-	}
-	return errNoVerb
-}
-
-// errNoVerb prints the usage, as --help does, but is a failure.
-var errNoVerb = fmt.Errorf("no verb given: %w", flag.ErrHelp)
-
-func execute(args []string) (code int) {
-	ctx, stop := daemon.SignalContext()
-	defer stop()
-	err := root().ParseAndRun(ctx, args)
-	switch {
-	case err == nil, errors.Is(err, context.Canceled):
-		return 0
-	case errors.Is(err, errNoVerb):
-		return 2
-	case errors.Is(err, flag.ErrHelp):
-		return 0
-	}
-	fmt.Fprintf(os.Stderr, "warmpath: %v\n", err)
-	return 1
-}
+func main() { os.Exit(daemon.RunVerb(root(), os.Args[1:])) }
 
 func root() *ffcli.Command {
 	return &ffcli.Command{
@@ -57,6 +26,6 @@ vLLM must publish its KV events for that:
   vllm serve MODEL --port 8000 --enable-prefix-caching --kv-events-config \
     '{"enable_kv_cache_events":true,"publisher":"zmq","endpoint":"tcp://*:5557","replay_endpoint":"tcp://*:5558"}'`,
 		Subcommands: []*ffcli.Command{upCommand(), eventsCommand()},
-		Exec:        unknownVerb,
+		Exec:        daemon.NoVerb,
 	}
 }

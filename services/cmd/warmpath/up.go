@@ -2,7 +2,6 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"flag"
 	"fmt"
@@ -84,8 +83,8 @@ func (f *upFlags) run(ctx context.Context, args []string) error {
 		cfg.Ready = func(a up.Addresses) {
 			a.Metrics = "http://" + listener.Addr().String()
 			announce(a, len(cfg.Engines))
-			if err := writeReady(f.readyFile, a); err != nil {
-				p.Log.Error("ready file not written", "error", err)
+			if err := daemon.WriteJSON(f.readyFile, a); err != nil {
+				p.Log.Error("ready file not written", "err", err)
 			}
 		}
 		return up.Run(ctx, cfg)
@@ -115,22 +114,6 @@ func refuseOpenAddress(listen string, noAuth bool) error {
 		return nil
 	}
 	return fmt.Errorf("--listen %s is reachable from other machines and no API keys are set; add --no-auth if that is meant", listen)
-}
-
-// writeReady writes a file by rename, so that whoever waits for it never reads half of it.
-func writeReady(path string, a up.Addresses) error {
-	if path == "" {
-		return nil
-	}
-	data, err := json.Marshal(a)
-	if err != nil {
-		return err
-	}
-	partial := path + ".partial"
-	if err := os.WriteFile(partial, append(data, '\n'), 0o600); err != nil {
-		return err
-	}
-	return os.Rename(partial, path)
 }
 
 func defaultDataDir() string {
