@@ -65,7 +65,7 @@ func Connect(ctx context.Context, url string, o Options) (*Conn, error) {
 		nats.DisconnectErrHandler(c.lost),
 		nats.ReconnectHandler(c.regained),
 		nats.ErrorHandler(func(_ *nats.Conn, _ *nats.Subscription, err error) {
-			c.log.Warn("nats reports an error", "err", err)
+			c.log.Warn("NATS reports an error", "err", err)
 		}),
 	}
 	if o.InProcess != nil {
@@ -95,7 +95,7 @@ func dial(ctx context.Context, url string, log *slog.Logger, opts []nats.Option)
 			return nc, nil
 		}
 		if try == 0 {
-			log.Warn("nats is not there yet", "url", url, "err", err)
+			log.Warn("NATS is not there yet", "url", url, "err", err)
 		}
 		if sleep(ctx, reconnectWait) != nil {
 			return nil, fmt.Errorf("connect to %s: %w", url, err)
@@ -115,12 +115,12 @@ func (c *Conn) Up() bool { return c.nc.IsConnected() && c.link.session().Err() =
 func (c *Conn) lost(_ *nats.Conn, err error) {
 	c.link.down()
 	if err != nil {
-		c.log.Warn("nats went away", "err", err)
+		c.log.Warn("NATS went away", "err", err)
 	}
 }
 
 func (c *Conn) regained(nc *nats.Conn) {
-	c.log.Info("nats is back", "url", nc.ConnectedUrlRedacted())
+	c.log.Info("NATS is back", "url", nc.ConnectedUrlRedacted())
 	c.link.up()
 	c.mu.Lock()
 	sizes := c.ensured
@@ -132,7 +132,7 @@ func (c *Conn) regained(nc *nats.Conn) {
 		ctx, cancel := c.attempt(context.Background(), 4*callTimeout)
 		defer cancel()
 		if err := c.Ensure(ctx, *sizes); err != nil {
-			c.log.Warn("cannot ensure streams after nats came back", "err", err)
+			c.log.Warn("cannot ensure streams after NATS came back", "err", err)
 		}
 	}()
 }

@@ -53,9 +53,6 @@ func RequestSubject(pool string) string { return "req." + pool }
 // ReportSubject is where a router reports each second on a pool; "*" matches any.
 func ReportSubject(pool, router string) string { return "report." + pool + "." + router }
 
-// LedgerSubject is where routers tell one another what they have placed.
-func LedgerSubject(pool string) string { return "ledger." + pool }
-
 // AskSubject is where a reader asks the owner of a bucket for fresh snapshots.
 func AskSubject(pool string, bucket int) string { return fmt.Sprintf("ask.%s.%02d", pool, bucket) }
 

@@ -57,12 +57,13 @@ func Watch(ctx context.Context, c *bus.Conn, log *slog.Logger) (*Watcher, error)
 	}
 	updates := make(chan update, 256)
 	for name, kv := range buckets {
-		go kv.Watch(ctx, ">", func(e bus.Entry) {
+		follow := func(e bus.Entry) {
 			select {
 			case updates <- update{name, e}:
 			case <-ctx.Done():
 			}
-		})
+		}
+		go func() { _ = kv.Watch(ctx, ">", follow) }() // nil: ctx has ended
 	}
 	for left := len(buckets); left > 0; {
 		select {

@@ -181,13 +181,6 @@ func (e *Engine) Stats() Stats {
 	return e.core.Stats()
 }
 
-// Do runs fn with the core under the engine's lock.
-func (e *Engine) Do(fn func(*Core)) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	fn(e.core)
-}
-
 // Publisher returns the publisher of this life, on which tests inject faults; nil without events.
 func (e *Engine) Publisher() *kvwire.Publisher {
 	e.mu.Lock()
