@@ -53,9 +53,15 @@ const (
 	endSeq     = ^uint64(0)             // sequence of the message that ends a replay
 )
 
-// liftLimit raises czmq's limit of 1,024 sockets, which it enforces by aborting the process. It is read once, when
-// the first socket of the process is created.
-var liftLimit = sync.OnceValue(func() error { return os.Setenv("ZSYS_MAX_SOCKETS", "65535") })
+// prepare readies czmq, once for the process. It raises the limit of 1,024 sockets, which czmq enforces by aborting the
+// process, and creates a first socket alone: that one initialises czmq, and two at once abort the process.
+var prepare = sync.OnceValue(func() error {
+	if err := os.Setenv("ZSYS_MAX_SOCKETS", "65535"); err != nil {
+		return err
+	}
+	czmq.NewSock(czmq.Pair).Destroy()
+	return nil
+})
 
 // Check returns an error that wraps ErrEndpoint unless the endpoint can be given to Subscribe or Replay: czmq reads
 // it as a printf format and splits it on commas.
@@ -73,8 +79,8 @@ func Check(endpoint string) error {
 
 // open creates a socket of the kind with the options that every socket has. The caller destroys it.
 func open(kind int) (*czmq.Sock, error) {
-	if err := liftLimit(); err != nil {
-		return nil, fmt.Errorf("lift the socket limit: %w", err)
+	if err := prepare(); err != nil {
+		return nil, fmt.Errorf("prepare czmq: %w", err)
 	}
 	s := czmq.NewSock(kind)
 	s.SetRcvtimeo(int(wait / time.Millisecond))
