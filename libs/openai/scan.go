@@ -5,6 +5,10 @@ import "fmt"
 // MaxDepth is how deep values may be nested, the body itself included.
 const MaxDepth = 512
 
+// MaxMembers is how many members the top-level object may have: each costs ten times the memory of its shortest
+// spelling, and the API knows fewer than a hundred.
+const MaxMembers = 4096
+
 // Kind is the type of a JSON value, known from its first byte.
 type Kind uint8
 
@@ -43,7 +47,8 @@ type SyntaxError struct {
 func (e *SyntaxError) Error() string { return fmt.Sprintf("%s at byte %d", e.Reason, e.Offset) }
 
 // Scan finds the members of the JSON object that raw is, in one pass and without allocating once b.Members has grown.
-// What it accepts encoding/json accepts too (RFC 8259, nesting bounded by MaxDepth); what it refuses is a *SyntaxError.
+// What it accepts encoding/json accepts too (RFC 8259, within MaxDepth and MaxMembers); what it refuses is a
+// *SyntaxError.
 func (b *Body) Scan(raw []byte) error {
 	b.Bytes, b.Members = raw, b.Members[:0]
 	s := scanner{b: raw}
@@ -110,6 +115,9 @@ func (s *scanner) members(b *Body) error {
 		return nil
 	}
 	for {
+		if len(b.Members) == MaxMembers {
+			return s.fail("too many members")
+		}
 		m, err := s.member()
 		if err != nil {
 			return err

@@ -87,6 +87,17 @@ func TestScanBoundsDepth(t *testing.T) {
 	}
 }
 
+func TestScanBoundsMembers(t *testing.T) {
+	members := func(n int) []byte { return []byte(`{"a":1` + strings.Repeat(`,"":1`, n-1) + `}`) }
+	var b Body
+	if err := b.Scan(members(MaxMembers)); err != nil || len(b.Members) != MaxMembers {
+		t.Errorf("%d members: %v", len(b.Members), err)
+	}
+	if err := b.Scan(members(MaxMembers + 1)); err == nil || len(b.Members) != 0 {
+		t.Errorf("%d members accepted, %d kept", MaxMembers+1, len(b.Members))
+	}
+}
+
 func TestScanDoesNotAllocate(t *testing.T) {
 	raw := []byte(bodies[6])
 	var b Body

@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -54,6 +55,7 @@ func TestBadInputIsAnsweredInTheAPIsForm(t *testing.T) {
 		{"an array", "/v1/completions", `[]`, "", 400, "invalid_json", ""},
 		{"empty body", "/v1/completions", ``, "", 400, "invalid_json", ""},
 		{"deeply nested", "/v1/completions", `{"a":` + strings.Repeat("[", 100_000), "", 400, "invalid_json", ""},
+		{"a million members", "/v1/completions", `{"a":1` + strings.Repeat(`,"":1`, 1_000_000) + `}`, "", 400, "invalid_json", ""},
 		{"byte order mark", "/v1/completions", "\xef\xbb\xbf" + ok, "", 400, "invalid_json", ""},
 		{"no model", "/v1/completions", `{"prompt":"hi"}`, "", 400, "", "model"},
 		{"model of another type", "/v1/completions", `{"model":7,"prompt":"hi"}`, "", 400, "", "model"},
@@ -84,6 +86,45 @@ func TestBadInputIsAnsweredInTheAPIsForm(t *testing.T) {
 		checkError(t, c.name, resp, body, c.status, c.code, c.param)
 		if resp, body = g.post("/v1/completions", ok); resp.StatusCode != 200 || body != okAnswer {
 			t.Fatalf("after %s: %d %s", c.name, resp.StatusCode, body)
+		}
+	}
+	g.idle()
+}
+
+// What a client may spell in a path reaches an engine as it is spelt, or not at all, and is never the engine's fault.
+func TestOddPathsHarmNoEngine(t *testing.T) {
+	g := newRig(t, Config{})
+	var mu sync.Mutex
+	var seen []string
+	g.addEngine("e1", func(w http.ResponseWriter, r *http.Request) {
+		mu.Lock()
+		seen = append(seen, r.RequestURI)
+		mu.Unlock()
+		plain(okAnswer)(w, r)
+	})
+	asked := func() (paths []string) {
+		mu.Lock()
+		defer mu.Unlock()
+		paths, seen = seen, nil
+		return paths
+	}
+	body := fmt.Sprintf(`{"model":%q,"prompt":"hi"}`, model)
+	for _, path := range []string{
+		"/v1/%2e%2e/reset_prefix_cache", "/v1/..%2freset_prefix_cache", "/v1/x%2f..%2f..%2fsleep", "/v1/completions/",
+		"/v1/", "/v1/load_lora_adapter", "/v1/unload_lora_adapter", "/v1/load%5flora_adapter",
+		"/v1/" + strings.Repeat("x", 300),
+	} {
+		resp, answer := g.post(path, body)
+		if paths := asked(); resp.StatusCode != http.StatusNotFound || !strings.Contains(answer, `"code":"not_found"`) || len(paths) > 0 {
+			t.Errorf("%s: %d %s, the engine was asked for %q", path, resp.StatusCode, answer, paths)
+		}
+	}
+	for _, path := range []string{"/v1/a%3Fb=c", "/v1/a%20b%0d%0aX:1", "/v1/%252e%252e/x", "/v1/embeddings?a=b&c", "/v1/caf%C3%A9"} {
+		for range 10 {
+			resp, answer := g.post(path, body)
+			if paths := asked(); resp.StatusCode != http.StatusOK || len(paths) != 1 || paths[0] != path {
+				t.Fatalf("%s: %d %s, the engine was asked for %q", path, resp.StatusCode, answer, paths)
+			}
 		}
 	}
 	g.idle()

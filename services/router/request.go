@@ -15,7 +15,7 @@ import (
 type request struct {
 	id      string
 	kind    scorerv1.Kind // unspecified for what is balanced by load alone
-	path    string
+	path    string        // as the client spelt it, escapes included
 	query   string
 	header  http.Header
 	arrived time.Time

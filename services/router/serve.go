@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"net/http"
+	"path"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -17,6 +18,8 @@ import (
 	"github.com/warmpath/warmpath/services/router/internal/placements"
 )
 
+const maxPath = 256
+
 // statusClientGone is what access logs customarily say of a client that left before its answer.
 const statusClientGone = 499
 
@@ -27,19 +30,38 @@ func (rt *router) handler() http.Handler {
 	}
 	post("/v1/completions", scorerv1.Kind_KIND_COMPLETIONS)
 	post("/v1/chat/completions", scorerv1.Kind_KIND_CHAT)
-	for _, path := range []string{"/v1/{path...}", "/tokenize", "/detokenize", "/inference/v1/generate"} {
+	for _, path := range []string{"/tokenize", "/detokenize", "/inference/v1/generate"} {
 		post(path, scorerv1.Kind_KIND_UNSPECIFIED)
 	}
+	mux.HandleFunc("POST /v1/{path...}", func(w http.ResponseWriter, r *http.Request) {
+		if !proxied(r.URL.Path) {
+			rt.noPath(w, r)
+			return
+		}
+		rt.serve(w, r, scorerv1.Kind_KIND_UNSPECIFIED)
+	})
 	mux.HandleFunc("GET /v1/models", rt.models)
 	mux.HandleFunc("GET /v1/models/{id...}", rt.model)
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	if gatherer, ok := rt.cfg.Metrics.(prometheus.Gatherer); ok {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{EnableOpenMetrics: true}))
 	}
-	mux.HandleFunc("/", func(w http.ResponseWriter, r *http.Request) {
-		rt.refuse(w, &openai.Error{Status: http.StatusNotFound, Code: "not_found", Message: "there is no " + r.Method + " " + r.URL.Path})
-	})
+	mux.HandleFunc("/", rt.noPath)
 	return mux
+}
+
+// proxied says whether an engine may be asked for a path under /v1. Dot segments, which may be spelt with escapes,
+// lead out of /v1, adapters are the operator's business, and a path stands in the request's record.
+func proxied(decoded string) bool {
+	switch decoded {
+	case "/v1/load_lora_adapter", "/v1/unload_lora_adapter":
+		return false
+	}
+	return path.Clean(decoded) == decoded && len(decoded) <= maxPath
+}
+
+func (rt *router) noPath(w http.ResponseWriter, r *http.Request) {
+	rt.refuse(w, &openai.Error{Status: http.StatusNotFound, Code: "not_found", Message: "there is no " + r.Method + " " + r.URL.Path})
 }
 
 // refuse answers with an error of ours and counts it.
@@ -50,7 +72,7 @@ func (rt *router) refuse(w http.ResponseWriter, e *openai.Error) {
 
 // serve takes one request from its first byte to its record.
 func (rt *router) serve(w http.ResponseWriter, r *http.Request, kind scorerv1.Kind) {
-	q := &request{kind: kind, path: r.URL.Path, query: r.URL.RawQuery, header: r.Header, arrived: time.Now(), id: requestID(r.Header)}
+	q := &request{kind: kind, path: r.URL.EscapedPath(), query: r.URL.RawQuery, header: r.Header, arrived: time.Now(), id: requestID(r.Header)}
 	w.Header().Set(requestIDHeader, q.id)
 	if e := checkType(r.Header); e != nil {
 		rt.refuse(w, e)
