@@ -130,7 +130,7 @@ func Start(ctx context.Context, o Options) (*Engine, error) {
 		<-ctx.Done()
 		e.closeSockets()
 	})
-	e.o.Log.Info("engine started", "name", o.Name, "model", o.Model, "url", e.URL(), "events", e.events)
+	e.o.Log.Info("engine started", "engine", o.Name, "model", o.Model, "url", e.URL(), "events", e.events)
 	return e, nil
 }
 
@@ -223,7 +223,7 @@ func (e *Engine) Restart() error {
 		return fmt.Errorf("restart engine: %w", err)
 	}
 	e.wire = wire
-	e.o.Log.Info("engine restarted", "name", e.o.Name, "life", e.life)
+	e.o.Log.Info("engine restarted", "engine", e.o.Name, "life", e.life)
 	return nil
 }
 

@@ -40,11 +40,11 @@ func newMetrics(e *Engine) *metrics {
 	counter := func(name, help string) prometheus.Counter {
 		return with.NewCounter(prometheus.CounterOpts{Name: name, Help: help})
 	}
-	success := with.NewCounterVec(prometheus.CounterOpts{ //nolint:promlinter // vLLM's name
+	success := with.NewCounterVec(prometheus.CounterOpts{
 		Name: "vllm:request_success_total", Help: "Requests that ended, by reason.",
 	}, []string{"finished_reason"})
 	o := e.core.Options()
-	with.NewGauge(prometheus.GaugeOpts{ //nolint:promlinter // vLLM's name
+	with.NewGauge(prometheus.GaugeOpts{
 		Name: "vllm:cache_config_info", Help: "The KV cache, in labels.",
 		ConstLabels: prometheus.Labels{
 			"block_size": strconv.Itoa(o.BlockSize), "num_gpu_blocks": strconv.Itoa(o.Blocks),
@@ -69,10 +69,10 @@ func newMetrics(e *Engine) *metrics {
 		stopped:   success.WithLabelValues("stop"),
 		full:      success.WithLabelValues("length"),
 		aborted:   success.WithLabelValues("abort"),
-		ttft: with.NewHistogram(prometheus.HistogramOpts{ //nolint:promlinter // vLLM's name
+		ttft: with.NewHistogram(prometheus.HistogramOpts{
 			Name: "vllm:time_to_first_token_seconds", Help: "From arrival to the first token.", Buckets: ttftBuckets,
 		}),
-		itl: with.NewHistogram(prometheus.HistogramOpts{ //nolint:promlinter // vLLM's name
+		itl: with.NewHistogram(prometheus.HistogramOpts{
 			Name: "vllm:inter_token_latency_seconds", Help: "Between two tokens of a request.", Buckets: itlBuckets,
 		}),
 	}

@@ -23,9 +23,7 @@ type Profile struct {
 	KVTokens                              int // tokens of KV cache in GPU memory; 0 leaves it to the options
 }
 
-// The profiles that ProfileByName knows.
-//
-//nolint:staticcheck // underscores keep models and parallelism apart
+// The profiles that ProfileByName knows. Underscores keep models and parallelism apart.
 var (
 	// Instant computes every step in no time.
 	Instant = Profile{Name: "instant"}
