@@ -9,8 +9,9 @@ TOOLS := GOWORK=off go build -C tools -o $(BIN)/
 MODULES := ./... ./loadgen/...
 
 .PHONY: help
-help: ## List the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sort | awk -F ':.*## ' '{printf "  %-12s %s\n", $$1, $$2}'
+help:
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
 
 .PHONY: setup
 setup: # Install the system packages that the build needs
