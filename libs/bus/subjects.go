@@ -31,8 +31,10 @@ func EventSubject(pool string, bucket int) string { return fmt.Sprintf("kv.%s.%0
 const AllEvents = "kv.*.*"
 
 // ParseEventSubject undoes EventSubject.
-func ParseEventSubject(subject string) (pool string, bucket int, ok bool) {
-	rest, ok := strings.CutPrefix(subject, "kv.")
+func ParseEventSubject(subject string) (pool string, bucket int, ok bool) { return parse("kv.", subject) }
+
+func parse(prefix, subject string) (pool string, bucket int, ok bool) {
+	rest, ok := strings.CutPrefix(subject, prefix)
 	if !ok {
 		return "", 0, false
 	}
@@ -55,6 +57,12 @@ func ReportSubject(pool, router string) string { return "report." + pool + "." +
 
 // AskSubject is where a reader asks the owner of a bucket for fresh snapshots.
 func AskSubject(pool string, bucket int) string { return fmt.Sprintf("ask.%s.%02d", pool, bucket) }
+
+// AllAsks matches what readers ask of every pool and bucket.
+const AllAsks = "ask.*.*"
+
+// ParseAskSubject undoes AskSubject.
+func ParseAskSubject(subject string) (pool string, bucket int, ok bool) { return parse("ask.", subject) }
 
 // streamOf names the stream that keeps a subject.
 func streamOf(subject string) string {

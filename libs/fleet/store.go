@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"crypto/rand"
+	"crypto/subtle"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -33,6 +34,21 @@ func Seed(ctx context.Context, c *bus.Conn) (blockkey.Seed, error) {
 		return blockkey.Seed{}, fmt.Errorf("get the hash seed: it has %d bytes, not %d", len(value), len(fresh))
 	}
 	return blockkey.Seed(value), nil
+}
+
+// ErrOtherSeed says that the installation has another hash seed than the one in use.
+var ErrOtherSeed = errors.New("the hash seed is another")
+
+// KeepSeed puts the seed in use back where NATS has lost it. It fails with ErrOtherSeed where another is in force.
+func KeepSeed(ctx context.Context, c *bus.Conn, seed blockkey.Seed) error {
+	value, err := createOrGet(ctx, c, seedKey, seed[:])
+	if err != nil {
+		return fmt.Errorf("keep the hash seed: %w", err)
+	}
+	if subtle.ConstantTimeCompare(value, seed[:]) == 0 {
+		return fmt.Errorf("keep the hash seed: %w", ErrOtherSeed)
+	}
+	return nil
 }
 
 // EnsurePool records a pool if it is new and returns the record in force: the first one written.

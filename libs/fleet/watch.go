@@ -134,12 +134,15 @@ func (w *Watcher) publish() {
 func (w *Watcher) apply(u update) bool {
 	switch u.bucket {
 	case bus.Engines:
-		_, id, _ := strings.Cut(u.Key, ".")
+		pool, id, _ := strings.Cut(u.Key, ".")
 		var e Engine
-		if !w.decode(u, &e) || e.ID != id {
-			_, had := w.state.Engines[id]
+		if !w.decode(u, &e) || e.ID != id || e.Pool != pool {
+			// An engine that serves another model now has moved to another pool: its old record says nothing any more.
+			if old, had := w.state.Engines[id]; !had || old.Pool != pool {
+				return false
+			}
 			delete(w.state.Engines, id)
-			return had
+			return true
 		}
 		w.state.Engines[id] = e
 	case bus.Config:

@@ -20,6 +20,7 @@ type engine struct {
 	recorded   bool      // the registry has known it, with
 	recordedAs uint64    // this generation
 	absent     time.Time // since when the registry does not know it
+	doubted    bool      // a part of its log could not be read: a snapshot is wanted
 }
 
 func newBucket() *bucket {

@@ -38,6 +38,7 @@ func (w *writer) fold(ctx context.Context, it item) {
 	if reason, err := unreadable(it); err != nil {
 		w.refuse(reason, it, err)
 		b.owner = ""
+		b.doubt()
 		w.ask(it.bucketID)
 		return
 	}
@@ -129,20 +130,22 @@ func (w *writer) know(b *bucket, it item, id string, generation uint64) bool {
 		}
 		p.engines.Store(id, &seat{bucket: it.n})
 	}
-	e.generation = generation
+	e.generation, e.doubted = generation, false
 	return true
 }
 
 func (w *writer) delta(b *bucket, it item, id string, d *eventsv1.Delta) {
-	if b.engines[id] == nil {
+	e := b.engines[id]
+	if e == nil {
 		w.metrics.skipped.Inc()
 		return
 	}
 	p := w.store.pool(it.pool)
-	w.eachRun(it, d.Runs, func(r *prefix.Run) bool {
+	whole := w.eachRun(it, d.Runs, func(r *prefix.Run) bool {
 		p.x.Apply(id, r)
 		return true
 	})
+	e.doubted = e.doubted || !whole
 	if d.Received == 0 || w.rereading {
 		return
 	}
@@ -155,17 +158,21 @@ func (w *writer) delta(b *bucket, it item, id string, d *eventsv1.Delta) {
 	}
 }
 
-func (w *writer) eachRun(it item, runs []*eventsv1.Run, yield func(*prefix.Run) bool) {
+// eachRun yields the runs that can be read, and says whether all could.
+func (w *writer) eachRun(it item, runs []*eventsv1.Run, yield func(*prefix.Run) bool) (whole bool) {
+	whole = true
 	for _, logged := range runs {
 		r, err := eventlog.Run(logged)
 		if err != nil {
 			w.refuse("unknown run", it, err)
+			whole = false
 			continue
 		}
 		if !yield(&r) {
-			return
+			return whole
 		}
 	}
+	return whole
 }
 
 // snapshot gathers parts; the last one replaces the engine's state.
@@ -197,7 +204,9 @@ func (w *writer) snapshot(b *bucket, it item, id string, p *eventsv1.Snapshot) {
 	delete(b.snapshots, id)
 	w.held -= s.size
 	if w.know(b, it, id, s.generation) {
-		w.store.pool(it.pool).x.Replace(id, s.generation, func(yield func(*prefix.Run) bool) { w.eachRun(it, s.runs, yield) })
+		w.store.pool(it.pool).x.Replace(id, s.generation, func(yield func(*prefix.Run) bool) {
+			b.engines[id].doubted = !w.eachRun(it, s.runs, yield)
+		})
 		w.compare(b, it, id, p.Digest)
 	}
 }
@@ -219,6 +228,7 @@ func (w *writer) compare(b *bucket, it item, id string, digest uint64) {
 		return
 	}
 	w.metrics.unequal.Inc()
+	b.engines[id].doubted = true
 	if cause := "digest " + id; !w.logged[cause] && len(w.logged) < maxLogged {
 		w.logged[cause] = true
 		w.log.Error("an engine's state is not what its owner published", "engine", id, "sequence", it.seq)

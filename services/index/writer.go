@@ -34,12 +34,13 @@ type writer struct {
 	held      int               // bytes of incomplete snapshots
 	buried    map[string]uint64 // engines whose record was deleted: their last generation
 	logged    map[string]bool   // causes that were logged
+	wanting   map[bucketID]want // buckets of which something is not known
 	rereading bool
 }
 
 func newWriter(conn *bus.Conn, s *store, f *fleet.Watcher, m *metrics, log *slog.Logger) *writer {
 	return &writer{conn: conn, store: s, fleet: f, metrics: m, log: log, in: make(chan item, inbox),
-		buckets: make(map[bucketID]*bucket), buried: make(map[string]uint64), logged: make(map[string]bool)}
+		buckets: make(map[bucketID]*bucket), buried: make(map[string]uint64), logged: make(map[string]bool), wanting: make(map[bucketID]want)}
 }
 
 // run applies what the reader sends, drops engines that the registry says are gone, and frees their rows, until ctx ends.
@@ -59,6 +60,7 @@ func (w *writer) run(ctx context.Context) error {
 			w.reap(time.Now())
 		case now := <-reap.C:
 			w.reap(now)
+			w.askForMissing(now)
 		case <-sweep.C:
 			w.sweep()
 		}
@@ -110,7 +112,7 @@ func (w *writer) refuse(reason string, it item, err error) {
 // ask asks the owner of a bucket for fresh snapshots.
 func (w *writer) ask(id bucketID) {
 	if w.live {
-		_ = w.conn.Send(bus.AskSubject(id.pool, id.n), nil) // asked again at the next digest
+		_ = w.conn.Send(bus.AskSubject(id.pool, id.n), nil) // askForMissing asks again
 	}
 }
 

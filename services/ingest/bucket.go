@@ -33,6 +33,7 @@ type bucket struct {
 	fenced  time.Duration // how long to leave the bucket alone after another owner wrote
 	counter uint64        // of the last message
 	dirty   chan struct{} // holds one token when there may be something to take
+	last    chan struct{} // closed when nothing will be folded any more: run ends once all is published
 
 	mu     sync.Mutex
 	caches []*cache // sorted by id
@@ -40,7 +41,7 @@ type bucket struct {
 }
 
 func newBucket(subject, owner string, w writer, fenced time.Duration, log *slog.Logger, m *metrics) *bucket {
-	return &bucket{name: subject, owner: owner, w: w, fenced: fenced, log: log, m: m, dirty: make(chan struct{}, 1)}
+	return &bucket{name: subject, owner: owner, w: w, fenced: fenced, log: log, m: m, dirty: make(chan struct{}, 1), last: make(chan struct{})}
 }
 
 func (b *bucket) wake() {
@@ -58,12 +59,22 @@ func (b *bucket) add(c *cache) {
 	b.wake()
 }
 
-// run claims the bucket and publishes until ctx ends. A superseded owner leaves the bucket alone for a while, claims it
+// remove ends the publishing of an engine.
+func (b *bucket) remove(id string) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.caches = slices.DeleteFunc(b.caches, func(c *cache) bool { return c.id == id })
+}
+
+// finish says that nothing will be folded any more. It must be called once at most.
+func (b *bucket) finish() { close(b.last) }
+
+// run claims the bucket and publishes until ctx ends, or all is published after finish. A superseded owner leaves the bucket alone for a while, claims it
 // again and publishes every engine anew: whoever should not own it is told so by the fleet view and ends ctx.
 func (b *bucket) run(ctx context.Context) {
 	for ctx.Err() == nil {
 		err := b.own(ctx)
-		if ctx.Err() != nil {
+		if ctx.Err() != nil || err == nil {
 			return
 		}
 		pause := time.Second
@@ -75,8 +86,19 @@ func (b *bucket) run(ctx context.Context) {
 		b.renew("bucket claimed again")
 		select {
 		case <-ctx.Done():
+		case <-b.last:
+			return // whoever owns the bucket now reads the engines itself
 		case <-time.After(pause):
 		}
+	}
+}
+
+// again publishes a snapshot of every engine: a reader has asked for it.
+func (b *bucket) again() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for _, c := range b.caches {
+		c.again()
 	}
 }
 
@@ -88,7 +110,7 @@ func (b *bucket) renew(reason string) {
 	}
 }
 
-// own claims the bucket and publishes until that fails.
+// own claims the bucket and publishes until that fails, or with nil all that there will ever be.
 func (b *bucket) own(ctx context.Context) error {
 	data, err := b.encode([]*eventsv1.Part{claimPart()})
 	if err != nil {
@@ -98,13 +120,18 @@ func (b *bucket) own(ctx context.Context) error {
 		return fmt.Errorf("claim: %w", err)
 	}
 	b.log.Info("bucket claimed", "bucket", b.name)
-	for {
+	for final := false; ; {
 		parts, resets := b.next()
 		if len(parts) == 0 {
+			if final {
+				return nil
+			}
 			select {
 			case <-ctx.Done():
 				return ctx.Err()
 			case <-b.dirty:
+			case <-b.last:
+				final = true // what was folded just before is still taken
 			}
 			continue
 		}

@@ -97,6 +97,18 @@ func (c *cache) renew(reason string) {
 	c.wake()
 }
 
+// again publishes the whole state anew in the same generation, as a reader may lack it. A snapshot that is on its way
+// anyway, or a life about to begin, is enough.
+func (c *cache) again() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.begin != "" || c.due || len(c.parts) > 0 {
+		return
+	}
+	c.deltas, c.size, c.due = nil, 0, true
+	c.wake()
+}
+
 // take moves what is due out, in order, into parts of at most budget bytes; where whole is set, at least one run even
 // if that is larger. A reset is taken without a snapshot, which needs the generation that the reset is given.
 func (c *cache) take(budget int, whole bool) (parts []*eventsv1.Part, size int, reset bool) {

@@ -197,11 +197,12 @@ func distinct(engines []Engine) error {
 
 func collision(a, b Engine, endpoint string) error {
 	first := eventsPort + 10
+	flags := eventFlags(Engine{Events: fmt.Sprintf("tcp://*:%d", first), Replay: fmt.Sprintf("tcp://*:%d", first+1)})
 	return fmt.Errorf(`engines %s and %s would both publish events at %s; two engines on one host need two ports. Start the second with
-  --kv-events-config '{"enable_kv_cache_events": true, "publisher": "zmq", "endpoint": "tcp://*:%d", "replay_endpoint": "tcp://*:%d"}'
+  %s
 and give it as
   --engine %s,events=tcp://HOST:%d,replay=tcp://HOST:%d`,
-		a.URL, b.URL, endpoint, first, first+1, b.URL, first, first+1)
+		a.URL, b.URL, endpoint, flags, b.URL, first, first+1)
 }
 
 // ReadEngines reads --engines-file: the JSON that `loadgen engines --ready-file` writes.

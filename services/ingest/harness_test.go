@@ -43,6 +43,7 @@ type plane struct {
 	conn    *bus.Conn
 	log     *logReader
 	metrics *prometheus.Registry
+	logger  *slog.Logger // of ingest
 }
 
 func newPlane(t *testing.T) *plane {
@@ -53,7 +54,7 @@ func newPlane(t *testing.T) *plane {
 // newPlaneOf has a pool of this canonical block size.
 func newPlaneOf(t *testing.T, canonical int) *plane {
 	t.Helper()
-	p := &plane{t: t, dir: t.TempDir()}
+	p := &plane{t: t, dir: t.TempDir(), logger: quiet()}
 	p.startNATS()
 	t.Cleanup(func() { p.server.Stop() })
 	conn, err := bus.Connect(t.Context(), p.server.URL(), bus.Options{Log: quiet()})
@@ -89,7 +90,8 @@ func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
 func quick() times {
 	return times{probe: 50 * time.Millisecond, retry: 20 * time.Millisecond, gone: 400 * time.Millisecond,
 		firstCheck: 50 * time.Millisecond, check: 100 * time.Millisecond, replayIdle: 500 * time.Millisecond,
-		fenced: 300 * time.Millisecond, record: 5 * time.Millisecond}
+		fenced: 300 * time.Millisecond, record: 5 * time.Millisecond, upkeep: 100 * time.Millisecond, ask: time.Millisecond,
+		silent: 200 * time.Millisecond, gauges: 20 * time.Millisecond}
 }
 
 // ingest runs one replica and returns how to stop it.
@@ -97,7 +99,7 @@ func (p *plane) ingest(instance string, engines ...*engine) (stop func()) {
 	p.t.Helper()
 	ctx, cancel := context.WithCancel(p.t.Context())
 	p.metrics = prometheus.NewRegistry()
-	cfg := Config{NATS: p.server.URL(), Instance: instance, Log: quiet(), Metrics: p.metrics, times: quick()}
+	cfg := Config{NATS: p.server.URL(), Instance: instance, Log: p.logger, Metrics: p.metrics, times: quick()}
 	for _, e := range engines {
 		cfg.Engines = append(cfg.Engines, e.config)
 	}
@@ -154,6 +156,8 @@ type engine struct {
 	blocks    int
 	started   atomic.Int64
 	down      atomic.Bool
+	asked     atomic.Int64 // blocks of prompts answered
+	hit       atomic.Int64 // of them cached
 	ts        float64
 }
 
@@ -181,11 +185,19 @@ func (e *engine) serve(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/v1/models":
 		fmt.Fprintf(w, `{"object":"list","data":[{"id":%q,"max_model_len":4096},{"id":"sql-lora","parent":%q}]}`, e.model, e.model)
 	case r.URL.Path == "/metrics":
+		fmt.Fprintf(w, "vllm:prompt_tokens_total{engine=\"0\"} %d\nvllm:prefix_cache_hits_total{engine=\"0\"} %d\n",
+			e.asked.Load()*int64(e.blockSize), e.hit.Load()*int64(e.blockSize))
 		fmt.Fprintf(w, "process_start_time_seconds %d\nvllm:cache_config_info{block_size=%q,num_gpu_blocks=%q,engine=\"0\"} 1\n",
 			e.started.Load(), fmt.Sprint(e.blockSize), fmt.Sprint(e.blocks))
 	default:
 		http.NotFound(w, r)
 	}
+}
+
+// prompt answers a prompt of so many blocks, some of which were cached, and says nothing of it.
+func (e *engine) prompt(blocks, cached int64) {
+	e.hit.Add(cached)
+	e.asked.Add(blocks)
 }
 
 // publish sends events as one batch.
@@ -227,6 +239,8 @@ func held(hashes ...uint64) copies {
 type logReader struct {
 	canonical int
 
+	ends func() // stops to read
+
 	mu       sync.Mutex
 	engines  map[string]*readEngine
 	buckets  map[string]*readBucket
@@ -257,9 +271,9 @@ func readLog(t *testing.T, conn *bus.Conn, canonical int) *logReader {
 			t.Errorf("Follow: %v", err)
 		}
 	}()
+	r.ends = func() { cancel(); <-done }
 	t.Cleanup(func() {
-		cancel()
-		<-done
+		r.ends()
 		for _, b := range r.breaches {
 			t.Errorf("breach of the log's protocol: %s", b)
 		}

@@ -78,6 +78,7 @@ func (s *source) turn(gone bool) {
 		return
 	}
 	s.service.log.Info("engine changed", "engine", s.engine.URL, "gone", gone, "was", was)
+	token(s.service.found)
 	for _, k := range kept {
 		if r := k.present(); !gone && r != nil {
 			r.cache.renew("the engine is back")
@@ -100,6 +101,7 @@ func (s *source) learn(ctx context.Context, f *facts) error {
 			if r := k.present(); r != nil && f.started != 0 {
 				r.observe(f.started)
 			}
+			k.listen(time.Now(), f)
 		}
 		return nil
 	}
@@ -135,6 +137,7 @@ type keeper struct {
 
 	mu      sync.Mutex
 	session *session // while run does
+	silence silence
 }
 
 func newKeeper(s *source, r rank, pool fleet.Pool, f *facts) *keeper {
@@ -167,6 +170,13 @@ func (k *keeper) open(b *bucket) *session {
 	return s
 }
 
+// close forgets the session: what it knew may fill much memory.
+func (k *keeper) close() {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	k.session = nil
+}
+
 func (k *keeper) process(ctx context.Context) (float64, bool) {
 	f, err := probe(ctx, k.source.service.client, k.source.engine)
 	if err != nil || f.started == 0 {
@@ -181,26 +191,27 @@ func (k *keeper) run(ctx context.Context, b *bucket) {
 	defer reading.Wait()
 	if k.blind == "" {
 		s := k.open(b)
+		defer k.close()
 		b.add(s.cache)
 		reading.Go(func() { s.run(ctx) })
 	}
 	v := k.source.service
-	var written fleet.Engine
-	for put := false; ctx.Err() == nil; pause(ctx, v.cfg.times.record) {
+	for was := fleet.State(""); ctx.Err() == nil; pause(ctx, v.cfg.times.record) {
 		now := k.record()
-		if put && reflect.DeepEqual(now, written) || now.Generation == 0 && k.blind == "" {
+		// What everybody sees counts, not what was written: NATS may have lost it.
+		if seen, ok := v.fleet.View().Engines[k.rank.id]; ok && reflect.DeepEqual(now, seen) || now.Generation == 0 && k.blind == "" {
 			continue
 		}
 		call, cancel := context.WithTimeout(ctx, probeTimeout)
-		if err := fleet.PutEngine(call, v.conn, now); err == nil {
-			if written.State != now.State {
-				v.log.Info("engine state", "engine", k.rank.name, "state", now.State, "was", written.State, "why", now.Why)
-			}
-			written, put = now, true
+		if err := fleet.PutEngine(call, v.conn, now); err == nil && was != now.State {
+			v.log.Info("engine state", "engine", k.rank.name, "state", now.State, "was", was, "why", now.Why)
+			was = now.State
 		}
 		cancel()
 	}
 }
+
+const noAnswer = "its HTTP server does not answer"
 
 // record is what the engine's record should say now.
 func (k *keeper) record() fleet.Engine {
@@ -218,6 +229,8 @@ func (k *keeper) record() fleet.Engine {
 		switch {
 		case stats.Refused != "":
 			e.State, e.Why = fleet.Blind, stats.Refused
+		case k.silent():
+			e.State, e.Why = fleet.Silent, "it computes prompts, but no event comes from "+k.rank.events
 		case partial != "":
 			e.State, e.Why = fleet.Partial, partial
 		case stats.Partial != "":
@@ -225,7 +238,7 @@ func (k *keeper) record() fleet.Engine {
 		}
 	}
 	if gone {
-		e.State, e.Why = fleet.Gone, "its HTTP server does not answer"
+		e.State, e.Why = fleet.Gone, noAnswer
 	}
 	return e
 }

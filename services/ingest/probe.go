@@ -18,10 +18,12 @@ import (
 
 // facts are what an engine says of itself over HTTP.
 type facts struct {
-	models  []fleet.Model
-	base    string // the pool's model: the first id without parent
-	sizes   map[int]enginemetrics.CacheConfig
-	started float64 // when its process started, Unix seconds; 0 unknown
+	models []fleet.Model
+	base   string // the pool's model: the first id without parent
+	sizes  map[int]enginemetrics.CacheConfig
+	// computed are the prompt tokens that a rank has computed, not found in its cache; absent where it does not tell.
+	computed map[int]float64
+	started  float64 // when its process started, Unix seconds; 0 unknown
 }
 
 // size returns the cache configuration of a rank; that of rank 0 where the engine lists only one.
@@ -47,7 +49,7 @@ func probe(ctx context.Context, client *http.Client, e Engine) (*facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &facts{sizes: map[int]enginemetrics.CacheConfig{}}
+	f := &facts{sizes: map[int]enginemetrics.CacheConfig{}, computed: map[int]float64{}}
 	if err := get(ctx, client, e.URL+"/v1/models", key, f.readModels); err != nil {
 		return nil, err
 	}
@@ -90,6 +92,9 @@ func (f *facts) readMetrics(r io.Reader) error {
 	}
 	for _, s := range ranks {
 		f.sizes[s.Rank] = s.Cache
+		if s.PromptTokens.Known && s.PrefixHits.Known {
+			f.computed[s.Rank] = s.PromptTokens.Value - s.PrefixHits.Value
+		}
 		if s.ProcessStart.Known {
 			f.started = s.ProcessStart.Value
 		}

@@ -45,6 +45,11 @@ type times struct {
 	replayIdle time.Duration // silence that ends a replay
 	fenced     time.Duration // for which a bucket is left alone when another owner wrote
 	record     time.Duration // between two looks at what an engine's record should say
+	silent     time.Duration // without an event, until an engine that computes prompts counts as silent
+	upkeep     time.Duration // between two looks at whether NATS still has what engines depend on
+	ask        time.Duration // between two answers to readers who ask for a bucket
+	flush      time.Duration // for publishing the rest at the end
+	gauges     time.Duration // between two settings of the gauges
 }
 
 func (t times) withDefaults() times {
@@ -52,7 +57,9 @@ func (t times) withDefaults() times {
 		value   *time.Duration
 		initial time.Duration
 	}{{&t.probe, 5 * time.Second}, {&t.retry, time.Second}, {&t.gone, 30 * time.Second}, {&t.firstCheck, time.Second},
-		{&t.check, 15 * time.Second}, {&t.replayIdle, 5 * time.Second}, {&t.fenced, 6 * time.Second}, {&t.record, 500 * time.Millisecond}} {
+		{&t.check, 15 * time.Second}, {&t.replayIdle, 5 * time.Second}, {&t.fenced, 6 * time.Second}, {&t.record, 500 * time.Millisecond},
+		{&t.silent, 10 * time.Second}, {&t.upkeep, 5 * time.Second}, {&t.ask, 2 * time.Second}, {&t.flush, 2 * time.Second},
+		{&t.gauges, 5 * time.Second}} {
 		if *f.value == 0 {
 			*f.value = f.initial
 		}
@@ -60,7 +67,8 @@ func (t times) withDefaults() times {
 	return t
 }
 
-// Run reads the engines until ctx ends, then returns nil. It fails only where the configuration cannot work.
+// Run reads the engines until ctx ends, publishes what it has read, for 2 s at most, and returns nil. It fails only where
+// the configuration cannot work.
 func Run(ctx context.Context, cfg Config) error {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()

@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -28,7 +29,8 @@ type service struct {
 	sources []*source
 	found   chan struct{} // holds one token when a source has news
 
-	buckets map[bucketID]*ownedBucket // owned by run
+	mu      sync.Mutex // held by run to change buckets, and by others to read them
+	buckets map[bucketID]*ownedBucket
 }
 
 type bucketID struct {
@@ -39,10 +41,18 @@ type bucketID struct {
 // ownedBucket is a bucket that we publish, and the engines that we read for it.
 type ownedBucket struct {
 	*bucket
-	ctx     context.Context // ends when the bucket is released
+	ctx     context.Context // ends when nothing more is published
 	stop    context.CancelFunc
 	done    sync.WaitGroup
-	keepers map[string]*keeper // by engine id
+	reading map[string]*reading // by engine id
+	asked   time.Time           // when it last answered a reader
+}
+
+// reading is a keeper at work.
+type reading struct {
+	*keeper
+	stop context.CancelFunc
+	done chan struct{}
 }
 
 // run follows the engines and the fleet until ctx ends.
@@ -56,12 +66,20 @@ func (s *service) run(ctx context.Context) {
 		s.sources = append(s.sources, src)
 		all.Go(func() { src.run(ctx) })
 	}
+	present, leave := context.WithCancel(context.WithoutCancel(ctx)) // others take over once all is published
 	all.Go(func() {
-		_ = fleet.Announce(ctx, s.conn, func() fleet.Member {
+		_ = fleet.Announce(present, s.conn, func() fleet.Member {
 			return fleet.Member{Service: "ingest", Instance: s.cfg.Instance, Ready: true}
 		})
 	})
-	gauges := time.NewTicker(5 * time.Second)
+	defer leave()
+	all.Go(func() { s.upkeep(ctx) })
+	if stop, err := s.conn.Listen(bus.AllAsks, s.asked); err != nil {
+		s.log.Warn("readers cannot ask for snapshots", "error", err)
+	} else {
+		defer stop()
+	}
+	gauges := time.NewTicker(s.cfg.times.gauges)
 	defer gauges.Stop()
 	for ctx.Err() == nil {
 		changed := s.fleet.Changed()
@@ -74,8 +92,32 @@ func (s *service) run(ctx context.Context) {
 		case <-gauges.C:
 		}
 	}
-	for id, b := range s.buckets {
-		s.release(id, b)
+	s.flush()
+}
+
+// flush stops reading and publishes what is folded, if NATS is there, for a while at most.
+func (s *service) flush() {
+	stop := func() {
+		for _, b := range s.buckets {
+			b.stop()
+		}
+	}
+	defer stop()
+	if !s.conn.Up() {
+		stop()
+	}
+	defer time.AfterFunc(s.cfg.times.flush, stop).Stop()
+	for _, b := range s.buckets {
+		b.stopReading()
+	}
+	for _, b := range s.buckets {
+		for _, r := range b.reading {
+			<-r.done
+		}
+		b.finish()
+	}
+	for _, b := range s.buckets {
+		b.wait()
 	}
 }
 
@@ -99,10 +141,21 @@ func (s *service) reconcile(ctx context.Context) {
 		}
 	}
 	for id, b := range s.buckets {
-		for engine, k := range b.keepers {
-			if wanted[id][engine] != k { // another owner, another pool, or other sizes
-				s.release(id, b)
-				break
+		if wanted[id] == nil { // all stop at once, then each is waited for
+			b.stop()
+			b.stopReading()
+		}
+	}
+	for id, b := range s.buckets {
+		if wanted[id] == nil {
+			s.release(id, b)
+			continue
+		}
+		for engine, r := range b.reading {
+			if wanted[id][engine] != r.keeper { // another pool, or other sizes; its neighbours stay undisturbed
+				r.end()
+				b.remove(engine)
+				delete(b.reading, engine)
 			}
 		}
 	}
@@ -127,47 +180,126 @@ func (s *service) serve(ctx context.Context, id bucketID, keepers map[string]*ke
 	b := s.buckets[id]
 	if b == nil {
 		subject := bus.EventSubject(id.pool, id.n)
-		ctx, stop := context.WithCancel(ctx)
-		b = &ownedBucket{ctx: ctx, stop: stop, keepers: map[string]*keeper{},
+		publishing, stop := context.WithCancel(context.WithoutCancel(ctx)) // goes on for a while after ctx
+		b = &ownedBucket{ctx: publishing, stop: stop, reading: map[string]*reading{},
 			bucket: newBucket(subject, s.cfg.Instance, s.conn.Writer(subject), s.cfg.times.fenced, s.log, s.m)}
+		s.mu.Lock()
 		s.buckets[id] = b
-		b.done.Go(func() { b.bucket.run(ctx) })
+		s.mu.Unlock()
+		b.done.Go(func() { b.bucket.run(publishing) })
 	}
 	for engine, k := range keepers {
-		if b.keepers[engine] == nil {
-			b.keepers[engine] = k
-			b.done.Go(func() { k.run(b.ctx, b.bucket) })
+		if b.reading[engine] == nil {
+			b.read(ctx, engine, k)
 		}
 	}
 }
 
-// release stops a bucket and all that is read for it.
+// read begins to read an engine.
+func (b *ownedBucket) read(ctx context.Context, engine string, k *keeper) {
+	ctx, stop := context.WithCancel(ctx)
+	r := &reading{keeper: k, stop: stop, done: make(chan struct{})}
+	b.reading[engine] = r
+	go func() {
+		defer close(r.done)
+		k.run(ctx, b.bucket)
+	}()
+}
+
+func (r *reading) end() {
+	r.stop()
+	<-r.done
+}
+
+// stopReading stops to read all engines of the bucket.
+func (b *ownedBucket) stopReading() {
+	for _, r := range b.reading {
+		r.stop()
+	}
+}
+
+// wait waits until nothing is read or published.
+func (b *ownedBucket) wait() {
+	for _, r := range b.reading {
+		<-r.done
+	}
+	b.done.Wait()
+}
+
+// release stops a bucket and all that is read for it: it is another's now, who refuses whatever we would still publish.
 func (s *service) release(id bucketID, b *ownedBucket) {
 	b.stop()
-	b.done.Wait()
+	b.stopReading()
+	b.wait()
+	s.mu.Lock()
 	delete(s.buckets, id)
+	s.mu.Unlock()
 	s.log.Info("bucket released", "bucket", b.name)
 }
 
-// forget deletes the records of engines in our buckets that nobody is told of any more.
+// asked publishes snapshots of a bucket of ours.
+func (s *service) asked(subject string, _ []byte) {
+	pool, n, ok := bus.ParseAskSubject(subject)
+	if !ok {
+		return
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if b := s.buckets[bucketID{pool, n}]; b != nil && time.Since(b.asked) > s.cfg.times.ask {
+		b.asked = time.Now()
+		b.again()
+	}
+}
+
+// upkeep puts back what NATS has lost and everybody needs to be the same: the seed of the keys and the pools' records.
+func (s *service) upkeep(ctx context.Context) {
+	for complained := false; ctx.Err() == nil; pause(ctx, s.cfg.times.upkeep) {
+		err := fleet.KeepSeed(ctx, s.conn, s.seed)
+		for _, src := range s.sources {
+			for _, k := range src.keepers() {
+				if _, ok := s.fleet.View().Pools[k.pool.ID]; !ok && err == nil {
+					_, err = fleet.EnsurePool(ctx, s.conn, k.pool)
+				}
+			}
+		}
+		if errors.Is(err, fleet.ErrOtherSeed) && !complained {
+			complained = true
+			s.log.Error("NATS has lost the hash seed and another was made: restart all ingest and scorer replicas", "error", err)
+		}
+	}
+}
+
+// forget deletes the records of engines in our buckets that nobody is told of any more, and marks as gone those that
+// have not answered since we began.
 func (s *service) forget(ctx context.Context, view *fleet.View, members []string) {
 	configured := map[string]string{} // engine id -> its pool, empty while it is not known
+	lost := map[string]bool{}
 	for _, src := range s.sources {
+		f, gone := src.state()
 		for _, r := range src.engine.ranks() {
 			configured[r.id] = ""
+			lost[r.id] = f == nil && gone
 		}
 		for _, k := range src.keepers() {
 			configured[k.rank.id] = k.pool.ID
 		}
 	}
 	for _, e := range view.Engines {
-		pool, ok := configured[e.ID]
-		if ok && (pool == "" || pool == e.Pool) || ownerOf(bucketID{e.Pool, fleet.Bucket(e.ID)}, members) != s.cfg.Instance {
+		if ownerOf(bucketID{e.Pool, fleet.Bucket(e.ID)}, members) != s.cfg.Instance {
 			continue
 		}
 		call, cancel := context.WithTimeout(ctx, probeTimeout)
-		if err := fleet.DeleteEngine(call, s.conn, e.Pool, e.ID); err == nil {
-			s.log.Info("engine forgotten: it is not configured any more", "engine", e.Name, "pool", e.Pool)
+		pool, ok := configured[e.ID]
+		switch {
+		case !ok || pool != "" && pool != e.Pool:
+			if err := fleet.DeleteEngine(call, s.conn, e.Pool, e.ID); err == nil {
+				s.log.Info("engine forgotten: it is not configured any more", "engine", e.Name, "pool", e.Pool)
+			}
+		case lost[e.ID] && e.State != fleet.Gone:
+			e.State, e.Why = fleet.Gone, noAnswer
+			if err := fleet.PutEngine(call, s.conn, e); err == nil {
+				s.log.Info("engine state", "engine", e.Name, "state", e.State, "why", e.Why)
+			}
 		}
 		cancel()
 	}
@@ -178,7 +310,7 @@ func (s *service) measure() {
 	states := map[fleet.State]int{fleet.OK: 0, fleet.Partial: 0, fleet.Blind: 0, fleet.Silent: 0, fleet.Gone: 0}
 	waiting := 0
 	for _, b := range s.buckets {
-		for _, k := range b.keepers {
+		for _, k := range b.reading {
 			states[k.record().State]++
 			if reading := k.present(); reading != nil {
 				waiting += reading.cache.unpublished()

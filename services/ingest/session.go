@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"math"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/warmpath/warmpath/libs/kvevent"
@@ -33,6 +34,8 @@ type session struct {
 	in       *inbox
 	another  chan struct{} // holds one token when the engine's process is another
 	again    chan struct{} // holds one token when the life is to be checked now
+	heard    atomic.Uint64 // batches with events that came
+	answered atomic.Int64  // when the engine last said that it had replayed all, Unix nanoseconds; 0 never
 
 	mu      sync.Mutex
 	logged  map[string]bool // causes of bad input
@@ -86,13 +89,15 @@ func (s *session) check(ctx context.Context) {
 }
 
 func (s *session) subscribe(ctx context.Context) {
-	err := kvwire.Subscribe(ctx, s.rank.events, func(f kvwire.Frame) {
-		if !s.in.put(f) {
-			s.bad("overflow", errors.New("frames come faster than they are folded"))
+	for ; ctx.Err() == nil; pause(ctx, s.times.probe) {
+		err := kvwire.Subscribe(ctx, s.rank.events, func(f kvwire.Frame) {
+			if !s.in.put(f) {
+				s.bad("overflow", errors.New("frames come faster than they are folded"))
+			}
+		}, func(reason string) { s.bad(reason, errors.New("a message of another shape than vLLM's")) })
+		if err != nil {
+			s.bad("endpoint", err)
 		}
-	}, func(reason string) { s.bad(reason, errors.New("a message of another shape than vLLM's")) })
-	if err != nil {
-		s.bad("endpoint", err)
 	}
 }
 
@@ -174,9 +179,11 @@ func (s *session) replay(ctx context.Context, check bool) verdict {
 	}
 	o := complete
 	switch {
-	case err != nil && replies > 0:
+	case err == nil:
+		s.answered.Store(time.Now().UnixNano())
+	case replies > 0:
 		o = cut
-	case err != nil:
+	default:
 		o = silent
 		if rest := s.times.replayIdle - time.Since(began); rest > 0 {
 			pause(ctx, rest)
@@ -221,6 +228,9 @@ func (s *session) act(v verdict, h batchInHand) {
 		s.bad("event", errors.Join(h.batch.Errs...))
 	}
 	s.m.batches.Inc()
+	if len(h.batch.Events) > 0 {
+		s.heard.Add(1)
+	}
 	s.m.events.Add(float64(len(h.batch.Events)))
 	s.m.ignored.Add(float64(h.batch.Ignored))
 	s.m.blocks.Add(float64(s.cache.apply(h.stamp, h.received, h.batch.Events)))
