@@ -26,10 +26,17 @@ type Prompt struct {
 	LoRA, Salt string
 }
 
-// Depth returns how many leading blocks of the prompt an engine with these copies holds, by the engine's own hashes.
-func (p Prompt) Depth(rules blockkey.Rules, cached map[uint64]int) int {
-	hashes := rules.Hashes(&blockkey.Request{Tokens: p.Tokens, LoRAName: p.LoRA, Salt: p.Salt})
-	missing := slices.IndexFunc(hashes, func(hash []byte) bool { return cached[blockkey.Low64(hash)] == 0 })
+// Hashes are the engine's own hashes of the prompt's whole blocks, as its events spell them.
+func (p Prompt) Hashes(rules blockkey.Rules) (hashes []uint64) {
+	for _, hash := range rules.Hashes(&blockkey.Request{Tokens: p.Tokens, LoRAName: p.LoRA, Salt: p.Salt}) {
+		hashes = append(hashes, blockkey.Low64(hash))
+	}
+	return hashes
+}
+
+// Depth returns how many of these leading blocks an engine with these copies holds.
+func Depth(hashes []uint64, cached map[uint64]int) int {
+	missing := slices.IndexFunc(hashes, func(hash uint64) bool { return cached[hash] == 0 })
 	if missing < 0 {
 		return len(hashes)
 	}
@@ -56,6 +63,7 @@ func ReadLogged(seq uint64, pool string, bucket int, data []byte) (Logged, error
 // Record is what the oracle reads of a request record.
 type Record struct {
 	RequestID string `json:"x-request-id"`
+	API       string `json:"api"`
 	Unknown   bool   `json:"unknown"`
 	Partial   bool   `json:"partial"`
 	Packed    []byte `json:"keys"`

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -111,40 +110,59 @@ func (w *world) boot(cfg up.Config) {
 	}
 }
 
-// ask sends one request and reads its answer to the end. Only an answer of 200 counts.
-func (w *world) ask(id string, p Prompt, output int, stream bool) error {
+// talk has one talk to its end, each turn with the answers of those before.
+func (w *world) talk(id string, k *talk, output int, stream bool) error {
+	if len(k.turns) == 0 {
+		_, err := w.ask(id, k.completion(), output, stream)
+		return err
+	}
+	var answers []string
+	for i := range k.turns {
+		answer, err := w.ask(fmt.Sprintf("%s-%d", id, i), k.turn(answers), output, stream)
+		if err != nil {
+			return err
+		}
+		answers = append(answers, answer.text)
+	}
+	return nil
+}
+
+// ask sends one request and reads its answer to the end. Only an answer of 200 counts, and an engine that says how many
+// tokens the prompt has must agree with the truth.
+func (w *world) ask(id string, r request, output int, stream bool) (reply, error) {
 	w.mu.Lock()
-	w.sent[id] = p
+	w.sent[id] = r.Prompt
 	w.mu.Unlock()
-	body := map[string]any{
-		"model": model, "prompt": p.Tokens, "max_tokens": output, "ignore_eos": true, "stream": stream,
+	r.body["model"], r.body["max_tokens"], r.body["ignore_eos"], r.body["stream"] = model, output, true, stream
+	if r.LoRA != "" {
+		r.body["model"] = r.LoRA
 	}
-	if p.LoRA != "" {
-		body["model"] = p.LoRA
+	if r.Salt != "" {
+		r.body["cache_salt"] = r.Salt
 	}
-	if p.Salt != "" {
-		body["cache_salt"] = p.Salt
-	}
-	data, err := json.Marshal(body)
+	data, err := json.Marshal(r.body)
 	if err != nil {
-		return err
+		return reply{}, err
 	}
-	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.address.Router+"/v1/completions", bytes.NewReader(data))
+	req, err := http.NewRequestWithContext(w.t.Context(), http.MethodPost, w.address.Router+r.path, bytes.NewReader(data))
 	if err != nil {
-		return err
+		return reply{}, err
 	}
 	req.Header.Set("Content-Type", "application/json")
 	req.Header.Set("X-Request-Id", id)
 	res, err := http.DefaultClient.Do(req)
 	if err != nil {
-		return err
+		return reply{}, err
 	}
 	defer res.Body.Close()
-	answer, err := io.ReadAll(res.Body)
-	if err == nil && res.StatusCode != http.StatusOK {
-		err = fmt.Errorf("%s: %s", res.Status, answer)
+	if res.StatusCode != http.StatusOK {
+		return reply{}, fmt.Errorf("status %s", res.Status)
 	}
-	return err
+	answer, err := readReply(res.Body, stream)
+	if err == nil && answer.prompt >= 0 && answer.prompt != len(r.Tokens) {
+		err = fmt.Errorf("the engine counts %d prompt tokens, the truth has %d", answer.prompt, len(r.Tokens))
+	}
+	return answer, err
 }
 
 // members are the index members, by buckets.
@@ -198,6 +216,16 @@ func (w *world) keys(p Prompt) []uint64 {
 	return blockkey.Keys(nil, scope, p.Tokens, nil)
 }
 
+// misread are the records whose block keys are not those of the tokens that the engines saw.
+func (w *world) misread(records []Record) (lines []string) {
+	for _, r := range records {
+		if want := w.keys(w.sent[r.RequestID]); !r.Unknown && !slices.Equal(r.Keys(), want) {
+			lines = append(lines, fmt.Sprintf("request %s to %s: %d keys, the truth has %d, or others", r.RequestID, r.API, len(r.Keys()), len(want)))
+		}
+	}
+	return lines
+}
+
 // id is the engine's id in the registry.
 func id(e *enginesim.Engine) string {
 	host, port, _ := strings.Cut(strings.TrimPrefix(e.URL(), "http://"), ":")
@@ -206,23 +234,30 @@ func id(e *enginesim.Engine) string {
 	return fleet.EngineIDFromURL(host, n, 0)
 }
 
-// differences compares the index with every engine's true cache, for every prompt sent and in total.
+// differences compares the index with every engine's true cache: in total, and where that agrees for every prompt sent.
 func (w *world) differences(clients []indexv1.IndexClient) (lines []string) {
-	rules := blockkey.Rules{Algorithm: blockkey.SHA256CBOR, BlockSize: blockSize, Seed: "0"}
+	all := w.match(clients, nil)
+	caches := make(map[string]map[uint64]int)
 	for i, engine := range w.engines {
-		cached := engine.Cached()
 		name := id(engine)
-		all := w.match(clients, nil)[name]
-		if all == nil {
+		caches[name] = engine.Cached()
+		if all[name] == nil {
 			return []string{fmt.Sprintf("the index does not know engine %d", i)}
 		}
-		if int(all.Visible) != len(cached) {
-			lines = append(lines, fmt.Sprintf("engine %d: the index shows %d blocks, the cache holds %d", i, all.Visible, len(cached)))
+		if held := len(caches[name]); int(all[name].Visible) != held {
+			lines = append(lines, fmt.Sprintf("engine %d: the index shows %d blocks, the cache holds %d", i, all[name].Visible, held))
 		}
-		for request, p := range w.sent {
-			want := p.Depth(rules, cached)
-			if got := int(w.match(clients, w.keys(p))[name].GetGpu()); got != want {
-				lines = append(lines, fmt.Sprintf("engine %d, request %s: the index matches %d blocks, the cache %d", i, request, got, want))
+	}
+	if len(lines) > 0 {
+		return lines
+	}
+	rules := blockkey.Rules{Algorithm: blockkey.SHA256CBOR, BlockSize: blockSize, Seed: "0"}
+	for request, p := range w.sent {
+		hashes, found := p.Hashes(rules), w.match(clients, w.keys(p))
+		for name, cached := range caches {
+			want, got := Depth(hashes, cached), int(found[name].GetGpu())
+			if got != want {
+				lines = append(lines, fmt.Sprintf("engine %s, request %s: the index matches %d blocks, the cache %d", name, request, got, want))
 			}
 		}
 	}
