@@ -394,3 +394,25 @@ func TestClock(t *testing.T) {
 		t.Fatal(got)
 	}
 }
+
+// A request whose last step is under way when the engine restarts gets its end too.
+func TestRestartEndsWhatItsLastStepWouldHaveFinished(t *testing.T) {
+	e := start(t, Options{Blocks: 400, Profile: Profile{Base: 150}})
+	status := make(chan int)
+	go func() {
+		code, _ := post(t, e, "/v1/completions", `{"prompt":"one step","max_tokens":1}`, nil)
+		status <- code
+	}()
+	eventually(t, "the last step is under way", func() bool { return e.Stats().Finished == 1 })
+	if err := e.Restart(); err != nil {
+		t.Fatal(err)
+	}
+	select {
+	case code := <-status:
+		if code != 500 {
+			t.Fatalf("a request of the old life ended with %d", code)
+		}
+	case <-time.After(10 * time.Second):
+		t.Fatal("a request of the old life waits for ever")
+	}
+}

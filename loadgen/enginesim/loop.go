@@ -83,6 +83,12 @@ func (e *Engine) finish(step *StepResult, life int) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	if life != e.life {
+		// Restart ended what the old core still had; what this step finished, it had not.
+		for _, o := range step.Outputs {
+			if o.Finished {
+				fail(o.Request, ErrRestarted)
+			}
+		}
 		return
 	}
 	e.metrics.observe(e.core.Stats())
