@@ -3,6 +3,7 @@ package fleet
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
 	"regexp"
@@ -10,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/warmpath/warmpath/libs/blockkey"
 	"github.com/warmpath/warmpath/libs/bus"
 	"github.com/warmpath/warmpath/libs/bus/embedded"
 )
@@ -272,5 +274,49 @@ func TestViewStaysWhileNATSIsAway(t *testing.T) {
 	}
 	if v := w.View(); len(v.Members) != 1 || len(v.Engines) != 1 {
 		t.Errorf("without NATS the view is %+v", v)
+	}
+}
+
+// An engine that begins to serve another model moves: that its old record goes says nothing about the new one.
+func TestEngineThatMovedStays(t *testing.T) {
+	t.Parallel()
+	c := connect(t)
+	e := Engine{ID: EngineIDFromURL("h", 1, 0), Pool: "old", State: OK}
+	w := watch(t, c)
+	for _, pool := range []string{"old", "new"} {
+		e.Pool = pool
+		if err := PutEngine(t.Context(), c, e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := DeleteEngine(t.Context(), c, "old", e.ID); err != nil {
+		t.Fatal(err)
+	}
+	marker := Engine{ID: EngineIDFromURL("h", 2, 0), Pool: "new", State: OK}
+	if err := PutEngine(t.Context(), c, marker); err != nil {
+		t.Fatal(err)
+	}
+	v := until(t, w, "the marker", func(v *View) bool { _, ok := v.Engines[marker.ID]; return ok })
+	if got := v.Engines[e.ID].Pool; got != "new" {
+		t.Errorf("after its old record went, the engine is in pool %q", got)
+	}
+}
+
+// NATS may lose the seed; whoever uses it puts it back, and hears when another is in force.
+func TestSeedIsKept(t *testing.T) {
+	t.Parallel()
+	c := connect(t)
+	ours := blockkey.Seed{1}
+	if err := KeepSeed(t.Context(), c, ours); err != nil {
+		t.Fatal(err)
+	}
+	if got, err := Seed(t.Context(), c); err != nil || got != ours {
+		t.Errorf("the seed in force is another: %v", err)
+	}
+	if err := KeepSeed(t.Context(), c, ours); err != nil {
+		t.Error(err)
+	}
+	if err := KeepSeed(t.Context(), c, blockkey.Seed{2}); !errors.Is(err, ErrOtherSeed) {
+		t.Errorf("another seed: %v", err)
 	}
 }

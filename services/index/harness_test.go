@@ -42,6 +42,11 @@ type world struct {
 
 func newWorld(t testing.TB) *world {
 	t.Helper()
+	return newWorldOf(t, bus.Sizes{})
+}
+
+func newWorldOf(t testing.TB, sizes bus.Sizes) *world {
+	t.Helper()
 	w := &world{TB: t, dir: t.TempDir()}
 	w.startNATS()
 	u, err := url.Parse(w.server.URL())
@@ -56,7 +61,7 @@ func newWorld(t testing.TB) *world {
 		t.Fatal(err)
 	}
 	t.Cleanup(w.conn.Close)
-	if err := w.conn.Ensure(t.Context(), bus.Sizes{}); err != nil {
+	if err := w.conn.Ensure(t.Context(), sizes); err != nil {
 		t.Fatal(err)
 	}
 	return w

@@ -36,7 +36,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		match: f.NewHistogram(prometheus.HistogramOpts{
 			Name:    "warmpath_index_match_seconds",
-			Help:    "Duration of Match without the network.",
+			Help:    "Duration of Match without the network. A p99 above 1 ms: look at this process's CPU.",
 			Buckets: prometheus.ExponentialBuckets(0.000001, 2, 18),
 		}),
 		refused: f.NewCounterVec(prometheus.CounterOpts{
@@ -47,10 +47,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		holes:   counter("holes_total", "Buckets read again because a message of their owner was missing. Not zero: the stream lost messages; look at the NATS store."),
 		resets:  counter("stream_resets_total", "Times the stream was another and everything was dropped. Not zero: somebody deleted the stream, or NATS lost its store."),
 		unequal: counter("unequal_digests_total", "Engines whose state here was not what their owner published. Not zero: report it; the answers were wrong."),
-		skipped: counter("skipped_parts_total", "Deltas of engines whose state is not known here, ignored until their next reset or snapshot."),
+		skipped: counter("skipped_parts_total", "Deltas of engines whose state is not known here, ignored until their next reset or snapshot. Growing steadily: look at ingest, which should publish one when asked."),
 		dropped: counter("dropped_snapshots_total", "Snapshots that came incomplete, ignored. Some are normal when ingest restarts."),
-		engines: gauge("engines", "Engines known."),
-		rows:    gauge("rows", "Block keys held."),
+		engines: gauge("engines", "Engines known. Fewer for minutes than ingest owns: look at what was refused or skipped."),
+		rows:    gauge("rows", "Block keys held, which this process's memory follows."),
 		applied: gauge("applied_sequence", "Stream sequence applied. It should follow that of the stream; if it stands still, restart this process."),
 	}
 }

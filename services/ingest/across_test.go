@@ -152,3 +152,46 @@ func TestNATSThatLostItsStoreIsFilledAgain(t *testing.T) {
 	e.publish(e.stored(3, 4))
 	p.indexHolds(x, e, 4, 1, 2, 3, 4)
 }
+
+// An engine that died while no ingest ran is gone, though nobody can say what it was; and it may come back.
+func TestEngineThatDiedUnseenIsGone(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t)
+	e, other := newEngine(t, 16, kvwire.PublisherOptions{}), newEngine(t, 16, kvwire.PublisherOptions{})
+	stop := p.ingest("a", e, other)
+	x := p.index()
+	e.publish(e.stored(0, 1))
+	p.indexHolds(x, e, 1, 1)
+	p.record(e, "ok", func(r fleet.Engine) bool { return r.State == fleet.OK })
+	stop()
+	e.down.Store(true)
+	p.ingest("b", e, other)
+	p.record(e, "gone", func(r fleet.Engine) bool { return r.State == fleet.Gone && r.Why != "" && len(r.Models) == 2 })
+	p.indexHolds(x, e, -1, 1)
+	e.down.Store(false)
+	p.record(e, "ok", func(r fleet.Engine) bool { return r.State == fleet.OK })
+	p.indexHolds(x, e, 1, 1)
+}
+
+// A reader that asks gets snapshots, in the same generation.
+func TestReaderWhoLacksAnEngineIsAnswered(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t)
+	e := newEngine(t, 16, kvwire.PublisherOptions{})
+	p.ingest("a", e)
+	e.publish(e.stored(0, 1, 2))
+	first := p.holds(e, held(1, 2))
+	for _, subject := range []string{"ask.nobody.00", "ask.x", "ask." + fleet.PoolID(model) + ".99"} {
+		if err := p.conn.Send(subject, nil); err != nil {
+			t.Fatal(err)
+		}
+	}
+	eventually(t, "a snapshot", func() bool {
+		_ = p.conn.Send(bus.AskSubject(fleet.PoolID(model), fleet.Bucket(e.id)), nil)
+		return p.log.seen("snapshot") > 1
+	})
+	e.publish(e.stored(2, 3))
+	if g := p.holds(e, held(1, 2, 3)); g != first {
+		t.Errorf("generation %d after %d", g, first)
+	}
+}

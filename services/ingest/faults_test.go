@@ -243,9 +243,8 @@ func TestLargeStateIsCutIntoMessages(t *testing.T) {
 		maps.Copy(want, held(hashes...))
 		events = append(events, e.stored(0, hashes...))
 	}
-	for i := 0; i < len(events); i += 8 {
-		e.publish(events[i : i+8]...)
-	}
+	e.publish(events[:20]...) // more than a message holds
+	e.publish(events[20:]...)
 	p.ingest("a", e)
 	p.holds(e, want)
 	if p.log.largest > maxMessage || p.log.largest < maxMessage/2 {
@@ -349,5 +348,80 @@ func TestRunRefusesCollisions(t *testing.T) {
 	b, _ := ParseEngine("http://127.0.0.1:2")
 	if err := Run(t.Context(), Config{NATS: "nats://127.0.0.1:1", Engines: []Engine{a, b}, Log: quiet()}); err == nil {
 		t.Error("two engines at one endpoint were accepted")
+	}
+}
+
+// What is folded when ingest is told to stop is in the log when it has stopped.
+func TestTheRestIsPublishedAtTheEnd(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t)
+	e := newEngine(t, 16, kvwire.PublisherOptions{})
+	stop := p.ingest("a", e)
+	e.publish(e.stored(0, 1_000_000))
+	p.holds(e, held(1_000_000))
+	want := held(1_000_000)
+	var events []kvevent.Event
+	for chain := range uint64(200) {
+		var hashes []uint64
+		for i := range uint64(500) {
+			hashes = append(hashes, 1+chain*500+i)
+		}
+		maps.Copy(want, held(hashes...))
+		events = append(events, e.stored(0, hashes...))
+	}
+	e.publish(events...)
+	eventually(t, "the batch to be folded", func() bool { return p.count("batches_total") == 2 })
+	stop()
+	_, last, err := p.conn.StreamState(t.Context(), bus.Events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	p.holds(e, want)
+	if _, now, err := p.conn.StreamState(t.Context(), bus.Events); err != nil || now != last {
+		t.Errorf("the log grew to %d from %d after Run had returned (%v)", now, last, err)
+	}
+}
+
+// Without NATS there is nothing to wait for.
+func TestStopWithoutNATS(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t)
+	e := newEngine(t, 16, kvwire.PublisherOptions{})
+	p.times.flush = time.Hour
+	stop := p.ingest("a", e)
+	e.publish(e.stored(0, 1))
+	p.holds(e, held(1))
+	p.server.Stop()
+	e.publish(e.stored(1, 2))
+	eventually(t, "the batch to be folded", func() bool { return p.count("batches_total") == 2 })
+	stop()
+}
+
+// An engine that comes back with another size begins anew; another one in its bucket goes on undisturbed.
+func TestNeighboursInABucketStayUndisturbed(t *testing.T) {
+	t.Parallel()
+	p := newPlane(t)
+	a := newEngine(t, 16, kvwire.PublisherOptions{BufferSteps: 1}) // read anew it would be partial
+	b := newEngine(t, 16, kvwire.PublisherOptions{})
+	for fleet.Bucket(b.id) != fleet.Bucket(a.id) {
+		b.config.Rank++
+		b.id = b.config.ranks()[0].id
+	}
+	p.ingest("x", a, b)
+	p.holds(a, held())
+	for i := range uint64(3) {
+		a.publish(a.stored(i, i+1))
+		p.holds(a, held([]uint64{1, 2, 3}[:i+1]...))
+	}
+	b.publish(b.stored(0, 9))
+	p.holds(b, held(9))
+	before := p.record(a, "ok", func(r fleet.Engine) bool { return r.State == fleet.OK && r.Generation > 0 })
+	b.grown.Add(50)
+	p.record(b, "with its new size", func(r fleet.Engine) bool { return r.Blocks == b.blocks+50 && r.State == fleet.OK })
+	p.holds(b, held(9))
+	a.publish(a.stored(3, 4))
+	p.holds(a, held(1, 2, 3, 4))
+	if after := p.record(a, "there", func(r fleet.Engine) bool { return r.ID != "" }); after.Generation != before.Generation || after.State != fleet.OK {
+		t.Errorf("its neighbour was read anew: %+v, before %+v", after, before)
 	}
 }

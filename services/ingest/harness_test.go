@@ -44,6 +44,7 @@ type plane struct {
 	log     *logReader
 	metrics *prometheus.Registry
 	logger  *slog.Logger // of ingest
+	times   times
 }
 
 func newPlane(t *testing.T) *plane {
@@ -54,7 +55,7 @@ func newPlane(t *testing.T) *plane {
 // newPlaneOf has a pool of this canonical block size.
 func newPlaneOf(t *testing.T, canonical int) *plane {
 	t.Helper()
-	p := &plane{t: t, dir: t.TempDir(), logger: quiet()}
+	p := &plane{t: t, dir: t.TempDir(), logger: quiet(), times: quick()}
 	p.startNATS()
 	t.Cleanup(func() { p.server.Stop() })
 	conn, err := bus.Connect(t.Context(), p.server.URL(), bus.Options{Log: quiet()})
@@ -99,7 +100,7 @@ func (p *plane) ingest(instance string, engines ...*engine) (stop func()) {
 	p.t.Helper()
 	ctx, cancel := context.WithCancel(p.t.Context())
 	p.metrics = prometheus.NewRegistry()
-	cfg := Config{NATS: p.server.URL(), Instance: instance, Log: p.logger, Metrics: p.metrics, times: quick()}
+	cfg := Config{NATS: p.server.URL(), Instance: instance, Log: p.logger, Metrics: p.metrics, times: p.times}
 	for _, e := range engines {
 		cfg.Engines = append(cfg.Engines, e.config)
 	}
@@ -155,6 +156,7 @@ type engine struct {
 	blockSize int
 	blocks    int
 	started   atomic.Int64
+	grown     atomic.Int64 // blocks more than at first
 	down      atomic.Bool
 	asked     atomic.Int64 // blocks of prompts answered
 	hit       atomic.Int64 // of them cached
@@ -188,7 +190,7 @@ func (e *engine) serve(w http.ResponseWriter, r *http.Request) {
 		fmt.Fprintf(w, "vllm:prompt_tokens_total{engine=\"0\"} %d\nvllm:prefix_cache_hits_total{engine=\"0\"} %d\n",
 			e.asked.Load()*int64(e.blockSize), e.hit.Load()*int64(e.blockSize))
 		fmt.Fprintf(w, "process_start_time_seconds %d\nvllm:cache_config_info{block_size=%q,num_gpu_blocks=%q,engine=\"0\"} 1\n",
-			e.started.Load(), fmt.Sprint(e.blockSize), fmt.Sprint(e.blocks))
+			e.started.Load(), fmt.Sprint(e.blockSize), fmt.Sprint(int64(e.blocks)+e.grown.Load()))
 	default:
 		http.NotFound(w, r)
 	}

@@ -75,7 +75,7 @@ func (s *service) run(ctx context.Context) {
 	defer leave()
 	all.Go(func() { s.upkeep(ctx) })
 	if stop, err := s.conn.Listen(bus.AllAsks, s.asked); err != nil {
-		s.log.Warn("readers cannot ask for snapshots", "error", err)
+		s.log.Warn("readers cannot ask for snapshots", "err", err)
 	} else {
 		defer stop()
 	}
@@ -264,7 +264,7 @@ func (s *service) upkeep(ctx context.Context) {
 		}
 		if errors.Is(err, fleet.ErrOtherSeed) && !complained {
 			complained = true
-			s.log.Error("NATS has lost the hash seed and another was made: restart all ingest and scorer replicas", "error", err)
+			s.log.Error("NATS has lost the hash seed and another was made: restart all ingest and scorer replicas", "err", err)
 		}
 	}
 }
