@@ -4,6 +4,7 @@ import (
 	"errors"
 	"io"
 	"net/http"
+	"os"
 	"sync"
 	"sync/atomic"
 
@@ -56,7 +57,7 @@ func readBody(pool *sync.Pool, r *http.Request) (*body, *openai.Error) {
 		}
 		if err != nil {
 			b.release()
-			return nil, &openai.Error{Status: http.StatusBadRequest, Message: "the request body could not be read"}
+			return nil, unreadable(err)
 		}
 	}
 	if len(b.raw) > maxBody {
@@ -65,6 +66,15 @@ func readBody(pool *sync.Pool, r *http.Request) (*body, *openai.Error) {
 	}
 	b.sent = b.raw
 	return b, nil
+}
+
+func unreadable(err error) *openai.Error {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
+		return &openai.Error{
+			Status: http.StatusRequestTimeout, Code: "request_timeout", Message: "the request body did not come in time",
+		}
+	}
+	return &openai.Error{Status: http.StatusBadRequest, Message: "the request body could not be read"}
 }
 
 // grow doubles a buffer, or takes at once what was announced where that is within a megabyte.

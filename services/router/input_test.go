@@ -130,6 +130,39 @@ func TestOddPathsHarmNoEngine(t *testing.T) {
 	g.idle()
 }
 
+// A client that never ends its body holds its place no longer than the body's time; one that was in time may then wait
+// for its answer for longer than that.
+func TestABodyThatDoesNotEndIsGivenUp(t *testing.T) {
+	g := newRig(t, Config{})
+	g.rt.bodyTime = 50 * time.Millisecond
+	g.addEngine("e1", func(w http.ResponseWriter, r *http.Request) {
+		time.Sleep(4 * g.rt.bodyTime)
+		plain(okAnswer)(w, r)
+	})
+	in, out := io.Pipe()
+	defer out.Close()
+	go func() { _, _ = io.WriteString(out, `{"model":`) }()
+	r, err := http.NewRequest(http.MethodPost, g.url+"/v1/completions", in)
+	if err != nil {
+		t.Fatal(err)
+	}
+	r.Header.Set("Content-Type", "application/json")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	body, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	checkError(t, "a body without end", resp, string(body), http.StatusRequestTimeout, "request_timeout", "")
+	if resp, answer := g.post("/v1/completions", fmt.Sprintf(`{"model":%q,"prompt":"hi"}`, model)); answer != okAnswer {
+		t.Errorf("a slow answer: %d %s", resp.StatusCode, answer)
+	}
+	g.idle()
+}
+
 func TestATooLargeBodyIsRefusedBeforeItIsRead(t *testing.T) {
 	g := newRig(t, Config{})
 	g.addEngine("e1", plain(okAnswer))

@@ -29,6 +29,7 @@ import (
 
 const (
 	defaultHold = 10 * time.Second
+	bodyTime    = time.Minute      // a body must have come by then
 	drainTime   = 30 * time.Second // streams under way at the end
 	startTime   = 30 * time.Second // NATS has that long to have its streams
 )
@@ -72,6 +73,7 @@ type router struct {
 	fleet     fleetView
 	bus       sender
 	scorers   scorers
+	bodyTime  time.Duration
 	transport http.RoundTripper
 	retries   retryBudget
 	bodies    sync.Pool // of *body
@@ -154,7 +156,7 @@ func newRouter(cfg Config) (*router, error) {
 	return &router{
 		cfg: cfg, policy: name, started: time.Now(), log: cfg.Log, metrics: newMetrics(cfg.Metrics),
 		instance: strings.NewReplacer(".", "-", "*", "-", ">", "-", " ", "-").Replace(cfg.Instance),
-		scorers:  scorers{least: scoreTime}, transport: newTransport(), pools: make(map[string]*pool),
+		scorers:  scorers{least: scoreTime}, bodyTime: bodyTime, transport: newTransport(), pools: make(map[string]*pool),
 	}, nil
 }
 

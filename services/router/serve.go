@@ -79,14 +79,14 @@ func (rt *router) serve(w http.ResponseWriter, r *http.Request, kind scorerv1.Ki
 		return
 	}
 	var e *openai.Error
-	if q.body, e = readBody(&rt.bodies, r); e == nil {
+	if q.body, e = rt.readBody(w, r); e == nil {
 		defer q.body.release()
 		e = rt.admit(r.Context(), q)
 	}
 	if q.pool.ID != "" { // it has arrived, so it will have finished, however it ends
 		defer rt.pool(q.pool.ID).count(func(t *totals) { t.finished++ })
 	}
-	if r.Context().Err() != nil {
+	if r.Context().Err() != nil && !late(e) {
 		rt.metrics.request(statusClientGone, outcomeCancelled)
 		return
 	}
@@ -95,6 +95,17 @@ func (rt *router) serve(w http.ResponseWriter, r *http.Request, kind scorerv1.Ki
 		return
 	}
 	rt.exchange(w, r, q)
+}
+
+// late says that the client did not send its body in time; the server then takes it for gone, but it may be there.
+func late(e *openai.Error) bool { return e != nil && e.Status == http.StatusRequestTimeout }
+
+// readBody gives the client its time for the body, and none for what comes after.
+func (rt *router) readBody(w http.ResponseWriter, r *http.Request) (*body, *openai.Error) {
+	control := http.NewResponseController(w)
+	_ = control.SetReadDeadline(time.Now().Add(rt.bodyTime)) // every connection of net/http has deadlines
+	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
+	return readBody(&rt.bodies, r)
 }
 
 // admit checks a request, finds its pool and waits until the pool has an engine.
