@@ -32,7 +32,7 @@ func newMetrics(reg prometheus.Registerer, cacheBytes, uncovered func() float64)
 	return &metrics{
 		scores: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "warmpath_scorer_scores_total",
-			Help: "Score calls by outcome (known, partial, unknown) and where the tokens came from (ids, cache, tokenize).",
+			Help: "Score calls by outcome (known, partial, unknown) and where the tokens came from (ids, cache, tokenize). Many partial or unknown: the counters of these say why.",
 		}, []string{"outcome", "source"}),
 		unknown: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "warmpath_scorer_unknown_total",
@@ -48,7 +48,7 @@ func newMetrics(reg prometheus.Registerer, cacheBytes, uncovered func() float64)
 		}),
 		tokenize: auto.NewHistogram(prometheus.HistogramOpts{
 			Name:    "warmpath_scorer_tokenize_seconds",
-			Help:    "Time to the tokens of a prompt, from any source.",
+			Help:    "Time to the tokens of a prompt, from any source. Near 25 ms: look at the engines' API servers.",
 			Buckets: []float64{.0001, .0003, .001, .002, .004, .008, .015, .025, .05, .1, .5},
 		}),
 		match: auto.NewHistogram(prometheus.HistogramOpts{
