@@ -1,15 +1,13 @@
 package enginesim
 
 import (
-	"bufio"
-	"compress/gzip"
-	"encoding/json"
 	"fmt"
 	"math"
 	"math/rand/v2"
-	"os"
 	"slices"
 	"testing"
+
+	"github.com/warmpath/warmpath/loadgen/workload"
 )
 
 const prefixBlocks = 200 // of a prefix of the tests below
@@ -63,7 +61,7 @@ func che(p []float64, blocks int) float64 {
 	return hit * prefixBlocks * 16 / (prefixBlocks*16 + 1)
 }
 
-// Invariant 7: the closed forms of an LRU cache.
+// The closed forms of an LRU cache.
 func TestCacheClosedForms(t *testing.T) {
 	const prefixes, fit = 40, 20
 	rnd := rand.New(rand.NewPCG(1, 1))
@@ -94,46 +92,32 @@ func TestCacheClosedForms(t *testing.T) {
 	}
 }
 
-// traced is a request of the Mooncake conversation trace: ids name blocks of 512 tokens, the last perhaps partial.
-type traced struct {
-	Input int      `json:"input_length"`
-	IDs   []uint32 `json:"hash_ids"`
-}
-
-// conversation is beside the repository where the traces are; else a small stand-in is made.
-func conversation(t *testing.T) (all []traced, genuine bool) {
+// conversation is the public trace where it is at hand; else a small stand-in is made.
+func conversation(t *testing.T) (all []workload.Request, genuine bool) {
 	t.Helper()
-	f, err := os.Open("../../../shared/traces/mooncake_conversation.jsonl.gz")
-	if err != nil {
+	path, ok := workload.Find(".")
+	if !ok {
 		return standIn(), false
 	}
-	defer f.Close()
-	z, err := gzip.NewReader(f)
+	trace, err := workload.Open(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	for lines := bufio.NewScanner(z); lines.Scan(); {
-		var r traced
-		if err := json.Unmarshal(lines.Bytes(), &r); err != nil {
-			t.Fatal(err)
-		}
-		all = append(all, r)
-	}
-	return all, true
+	return trace.Requests, true
 }
 
 // standIn makes 300 conversations of 4 turns that share their first block.
-func standIn() (all []traced) {
-	next := uint32(1)
+func standIn() (all []workload.Request) {
+	next := uint64(1)
 	for range 300 {
-		r := traced{IDs: []uint32{0}}
+		r := workload.Request{Blocks: []uint64{0}}
 		for range 4 {
 			for range 5 {
-				r.IDs = append(r.IDs, next)
+				r.Blocks = append(r.Blocks, next)
 				next++
 			}
-			r.Input = len(r.IDs)*512 - int(next%512)
-			all = append(all, traced{r.Input, slices.Clone(r.IDs)})
+			r.Input = len(r.Blocks)*512 - int(next%512)
+			all = append(all, workload.Request{Input: r.Input, Blocks: slices.Clone(r.Blocks)})
 		}
 	}
 	return all
@@ -141,11 +125,11 @@ func standIn() (all []traced) {
 
 // ideal returns the prompt tokens of all requests and those of them in blocks of 16 that an unlimited cache holds, by
 // a map of what was seen of each id.
-func ideal(all []traced) (tokens, hits int64) {
-	seen := map[uint32]int{}
+func ideal(all []workload.Request) (tokens, hits int64) {
+	seen := map[uint64]int{}
 	for _, r := range all {
 		hit := 0
-		for i, id := range r.IDs {
+		for i, id := range r.Blocks {
 			n := min(512, r.Input-512*i)
 			got := min(seen[id]/16, n/16) * 16
 			if hit += got; got < 512 {
@@ -154,14 +138,14 @@ func ideal(all []traced) (tokens, hits int64) {
 		}
 		tokens += int64(r.Input)
 		hits += int64(min(hit, (r.Input-1)/16*16))
-		for i, id := range r.IDs {
+		for i, id := range r.Blocks {
 			seen[id] = max(seen[id], min(512, r.Input-512*i))
 		}
 	}
 	return tokens, hits
 }
 
-// Invariant 8: an unlimited cache reaches the ideal of the trace, to the token.
+// An unlimited cache reaches the ideal of the trace, to the token.
 func TestTraceIdeal(t *testing.T) {
 	all, genuine := conversation(t)
 	if testing.Short() || raceDetector {
@@ -177,7 +161,7 @@ func TestTraceIdeal(t *testing.T) {
 	for i, q := range all {
 		prompt = prompt[:0]
 		for p := range q.Input {
-			prompt = append(prompt, q.IDs[p/512]<<9|uint32(p%512))
+			prompt = append(prompt, uint32(q.Blocks[p/512])<<9|uint32(p%512))
 		}
 		if err := c.Submit(&Request{ID: fmt.Sprint(i), Prompt: prompt, MaxTokens: 1}); err != nil {
 			t.Fatal(err)

@@ -14,7 +14,7 @@ import (
 	"github.com/warmpath/warmpath/libs/prefix"
 )
 
-// Invariants 1, 2 and 3 of any run, whatever is preempted and evicted.
+// What holds in any run, whatever is preempted and evicted.
 func TestEventsAreTheCache(t *testing.T) {
 	for seed := range uint64(8) {
 		c := NewCore(CoreOptions{Profile: slow, Blocks: 60 + 40*int(seed), MaxModelLen: 600, TokenBudget: 256, Seed: seed})
@@ -63,7 +63,7 @@ func TestEventsAreTheCache(t *testing.T) {
 	}
 }
 
-// Invariant 3: a hit is the longest prefix without a gap that the events left, and everything else is computed.
+// A hit is the longest prefix without a gap that the events left, and everything else is computed.
 func TestHitsAreTheLongestPrefix(t *testing.T) {
 	c := NewCore(CoreOptions{Blocks: 64, MaxModelLen: 600, Seed: 3, Hash: QuickHash{}})
 	f := newFold()
@@ -115,7 +115,7 @@ func TestHitsAreTheLongestPrefix(t *testing.T) {
 	}
 }
 
-// Invariant 4: whatever waits at the end of scheduling could not have been scheduled.
+// Whatever waits at the end of scheduling could not have been scheduled.
 func TestNothingWaitsThatCouldRun(t *testing.T) {
 	c := NewCore(CoreOptions{Profile: slow, Blocks: 90, MaxModelLen: 600, TokenBudget: 200, MaxSeqs: 7})
 	arrivals := mixed(11, 400)
@@ -169,7 +169,7 @@ func TestNothingWaitsThatCouldRun(t *testing.T) {
 	}
 }
 
-// Invariant 4, Little's law: the mean number running is the completion rate times the time in service.
+// Little's law: the mean number running is the completion rate times the time in service.
 func TestLittlesLaw(t *testing.T) {
 	c := NewCore(CoreOptions{Profile: Qwen3_32B_TP2_H100, Hash: QuickHash{}, MaxSeqs: 40, Seed: 5})
 	rnd := rand.New(rand.NewPCG(5, 5))
@@ -211,7 +211,7 @@ func TestLittlesLaw(t *testing.T) {
 	}
 }
 
-// Invariant 10: chunks of a long prompt.
+// Chunks of a long prompt.
 func TestChunkingClosedForm(t *testing.T) {
 	p := Qwen3_32B_TP2_H100
 	c := NewCore(CoreOptions{Profile: p})
@@ -408,7 +408,7 @@ func TestConversationExtendsThePrefix(t *testing.T) {
 	}
 }
 
-// Invariant 11: the same seed gives the same bytes.
+// The same seed gives the same bytes.
 func TestDeterminism(t *testing.T) {
 	run := func(seed uint64) [32]byte {
 		c := NewCore(CoreOptions{Profile: slow, Blocks: 120, MaxModelLen: 600, Noise: 0.03, Seed: seed})

@@ -8,7 +8,7 @@ import (
 	"time"
 )
 
-// Invariant 5: with one seat and one token an answer the engine is an M/D/1 queue.
+// With one seat and one token an answer the engine is an M/D/1 queue.
 func TestQueueIsMD1(t *testing.T) {
 	const input, arrivals = 16, 200_000
 	p := Profile{Base: 10, Prefill: 0.5, Pairs: 100}
@@ -36,7 +36,7 @@ func TestQueueIsMD1(t *testing.T) {
 	}
 }
 
-// Invariant 6: the time per output token of a closed loop of clients.
+// The time per output token of a closed loop of clients.
 func TestClosedLoopTPOT(t *testing.T) {
 	p := Qwen3_32B_TP2_H100
 	for _, tc := range []struct{ clients, input, output float64 }{{8, 1024, 1024}, {32, 1024, 256}, {32, 4096, 512}, {128, 512, 256}} {
