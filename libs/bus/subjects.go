@@ -31,7 +31,9 @@ func EventSubject(pool string, bucket int) string { return fmt.Sprintf("kv.%s.%0
 const AllEvents = "kv.*.*"
 
 // ParseEventSubject undoes EventSubject.
-func ParseEventSubject(subject string) (pool string, bucket int, ok bool) { return parse("kv.", subject) }
+func ParseEventSubject(subject string) (pool string, bucket int, ok bool) {
+	return parse("kv.", subject)
+}
 
 func parse(prefix, subject string) (pool string, bucket int, ok bool) {
 	rest, ok := strings.CutPrefix(subject, prefix)
@@ -62,7 +64,9 @@ func AskSubject(pool string, bucket int) string { return fmt.Sprintf("ask.%s.%02
 const AllAsks = "ask.*.*"
 
 // ParseAskSubject undoes AskSubject.
-func ParseAskSubject(subject string) (pool string, bucket int, ok bool) { return parse("ask.", subject) }
+func ParseAskSubject(subject string) (pool string, bucket int, ok bool) {
+	return parse("ask.", subject)
+}
 
 // streamOf names the stream that keeps a subject.
 func streamOf(subject string) string {

@@ -58,8 +58,12 @@ func (s *flowStep) truth(t *testing.T) copies {
 // Every genuine recording, as real ZeroMQ frames through ingest and NATS: a fold of the log holds exactly what the
 // genuine cache manager held, after every step.
 func TestGenuineFlowsEndExactInTheLog(t *testing.T) {
+	t.Parallel()
 	for _, canonical := range []int{16, 64} {
-		t.Run(fmt.Sprintf("canonical=%d", canonical), func(t *testing.T) { genuineFlows(t, canonical) })
+		t.Run(fmt.Sprintf("canonical=%d", canonical), func(t *testing.T) {
+			t.Parallel()
+			genuineFlows(t, canonical)
+		})
 	}
 }
 
@@ -89,38 +93,45 @@ func genuineFlows(t *testing.T, canonical int) {
 		}
 	}
 	p.ingest("a", engines...)
-	for _, play := range plays {
-		t.Run(play.name, func(t *testing.T) {
-			p.t = t
-			for _, s := range play.steps {
-				if s.Frames != nil {
-					payload, err := hex.DecodeString(s.Frames[2])
-					if err != nil {
-						t.Fatal(err)
-					}
-					if seq := play.e.pub.Publish(payload); strconv.FormatUint(seq, 16) != strings.TrimLeft(s.Frames[1], "0") && seq != 0 {
-						t.Fatalf("step %d was published as %d, recorded as %s", s.Step, seq, s.Frames[1])
-					}
-				}
-				want := s.truth(t)
-				if play.steps[0].Stream != "full_report_mode" {
-					p.holds(play.e, want)
-					continue
-				}
-				eventually(t, "same set of blocks", func() bool { // re-announcements count copies that are not there
-					got, _, ok := p.log.copies(play.e.id)
-					for k, n := range got {
-						if n >= want[k] && want[k] > 0 {
-							got[k] = want[k]
-						}
-					}
-					return ok && maps.Equal(got, want)
-				})
-			}
-		})
-	}
-	p.t = t
+	t.Run("all", func(t *testing.T) {
+		for _, play := range plays {
+			t.Run(play.name, func(t *testing.T) {
+				t.Parallel()
+				p.as(t).play(play.e, play.steps)
+			})
+		}
+	})
 	if bad := p.count("bad_total"); bad != 0 {
 		t.Errorf("%v genuine messages counted as bad", bad)
+	}
+}
+
+// play publishes what a genuine cache manager published, and holds the log to what it held after each step.
+func (p *plane) play(e *engine, steps []flowStep) {
+	t := p.t
+	for _, s := range steps {
+		if s.Frames != nil {
+			payload, err := hex.DecodeString(s.Frames[2])
+			if err != nil {
+				t.Fatal(err)
+			}
+			if seq := e.pub.Publish(payload); strconv.FormatUint(seq, 16) != strings.TrimLeft(s.Frames[1], "0") && seq != 0 {
+				t.Fatalf("step %d was published as %d, recorded as %s", s.Step, seq, s.Frames[1])
+			}
+		}
+		want := s.truth(t)
+		if s.Stream != "full_report_mode" {
+			p.holds(e, want)
+			continue
+		}
+		eventually(t, "same set of blocks", func() bool { // re-announcements count copies that are not there
+			got, _, ok := p.log.copies(e.id)
+			for k, n := range got {
+				if n >= want[k] && want[k] > 0 {
+					got[k] = want[k]
+				}
+			}
+			return ok && maps.Equal(got, want)
+		})
 	}
 }

@@ -74,6 +74,13 @@ func newPlaneOf(t *testing.T, canonical int) *plane {
 	return p
 }
 
+// as is the same plane for a test of its own.
+func (p *plane) as(t *testing.T) *plane {
+	q := *p
+	q.t = t
+	return &q
+}
+
 func (p *plane) startNATS() {
 	server, err := embedded.Start(embedded.Options{Dir: p.dir, Port: p.port})
 	if err != nil {
