@@ -34,20 +34,21 @@ const (
 	startTime   = 30 * time.Second // NATS has that long to have its streams
 )
 
-// Config of Run. NATS and one of Listener and Listen are required.
+// Config of Run. NATS and one of Listen and Listener are required; the rest has usable zero values.
 type Config struct {
-	NATS     string                // URL
-	Instance string                // name among routers; empty is host name and a random part
-	Listener net.Listener          // nil: listen on Listen
-	Listen   string                // host:port
-	Log      *slog.Logger          // nil is slog.Default()
-	Metrics  prometheus.Registerer // nil is none; if it also gathers, /metrics is served here too
-	Health   *daemon.Health        // told when "router" is ready
+	NATS     string       // URL
+	Instance string       // name among the members; "" is the host's name with a random suffix
+	Listen   string       // host:port of the OpenAI API
+	Listener net.Listener // used instead of Listen
 
-	Policy    string        // warm (or empty), round-robin, least-tokens, random
+	Policy    string        // warm, least-tokens, round-robin or random; "" is warm
 	Seed      uint64        // of ties and of random; equal seeds and requests give equal choices
 	Hold      time.Duration // how long a request waits for a pool's first engine; 0 is 10 s
-	EngineKey string        // bearer token for engines; empty is none
+	EngineKey string        // bearer token for engines; "" is none
+
+	Log     *slog.Logger          // nil is slog.Default()
+	Metrics prometheus.Registerer // nil is none; if it also gathers, /metrics is served here too
+	Health  *daemon.Health        // part "router" is ready when requests are served; nil is none
 }
 
 // fleetView is what the router needs of a fleet.Watcher.
