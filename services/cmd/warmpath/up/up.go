@@ -17,6 +17,7 @@ import (
 
 	"github.com/warmpath/warmpath/libs/bus/embedded"
 	"github.com/warmpath/warmpath/libs/daemon"
+	"github.com/warmpath/warmpath/libs/fleet"
 	"github.com/warmpath/warmpath/services/autoscaler"
 	"github.com/warmpath/warmpath/services/index"
 	"github.com/warmpath/warmpath/services/ingest"
@@ -63,6 +64,9 @@ type stack struct {
 // Run starts everything, calls cfg.Ready, and serves until ctx ends; then it drains from the router backwards and
 // returns nil. It returns an error when a service fails or the data directory is in use.
 func Run(ctx context.Context, cfg Config) error {
+	if cfg.Shards < 0 || cfg.Shards > fleet.Buckets {
+		return fmt.Errorf("%d index shards: there may be 1 to %d", cfg.Shards, fleet.Buckets)
+	}
 	unlock, err := lock(cfg.DataDir)
 	if err != nil {
 		return err
@@ -165,14 +169,14 @@ func (s *stack) run(ctx context.Context, name string, run func(context.Context) 
 
 // await calls cfg.Ready once the first request can be served, and returns when ctx ends.
 func (s *stack) await(ctx context.Context, cfg Config, addresses Addresses) error {
-	fleet, err := watchFleet(ctx, addresses.NATS, cfg)
+	watched, err := watchFleet(ctx, addresses.NATS, cfg)
 	if ctx.Err() != nil {
 		return nil // why it ended, a service's error says
 	}
 	if err != nil {
 		return err
 	}
-	defer fleet.conn.Close()
+	defer watched.conn.Close()
 	poll := time.NewTicker(20 * time.Millisecond)
 	defer poll.Stop()
 	say := time.NewTicker(5 * time.Second)
@@ -180,7 +184,7 @@ func (s *stack) await(ctx context.Context, cfg Config, addresses Addresses) erro
 	for begun := time.Now(); ; {
 		err := cfg.Process.Health.Ready()
 		if err == nil {
-			err = fleet.ready(ctx, addresses.Router, time.Since(begun))
+			err = watched.ready(ctx, addresses.Router, time.Since(begun))
 		}
 		if err == nil {
 			break
