@@ -40,19 +40,26 @@ func (c *Conn) Follow(ctx context.Context, stream string, subjects []string, fro
 		next = meta.Sequence.Stream + 1
 		fn(Message{Subject: m.Subject(), Seq: meta.Sequence.Stream, Data: m.Data(), Time: meta.Timestamp, Pending: meta.NumPending})
 	}
-	for n := 0; ; n++ {
+	// Asked once the consumer exists: from then on the server ends it with the stream.
+	same := func(uint64) error {
 		info, err := c.streamInfo(ctx, stream)
-		if err == nil {
-			if info.State.LastSeq < next-1 || (!created.IsZero() && !info.Created.Equal(created)) {
-				return fmt.Errorf("follow %s from %d: %w", stream, next, ErrStreamReset)
-			}
-			created = info.Created
-			before := next
-			cfg := orderedFrom(subjects, next)
-			err = c.consume(ctx, stream, cfg, func(uint64) error { return nil }, read)
-			if next > before {
-				n = 0
-			}
+		if err != nil {
+			return err
+		}
+		if info.State.LastSeq < next-1 || (!created.IsZero() && !info.Created.Equal(created)) {
+			return fmt.Errorf("follow %s from %d: %w", stream, next, ErrStreamReset)
+		}
+		created = info.Created
+		return nil
+	}
+	for n := 0; ; n++ {
+		before := next
+		err := c.consume(ctx, stream, orderedFrom(subjects, next), same, read)
+		if errors.Is(err, ErrStreamReset) {
+			return err
+		}
+		if next > before {
+			n = 0
 		}
 		if ctx.Err() != nil {
 			return nil

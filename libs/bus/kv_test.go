@@ -3,9 +3,11 @@ package bus
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"testing"
 	"time"
 
+	"github.com/nats-io/nats.go"
 	"github.com/nats-io/nats.go/jetstream"
 )
 
@@ -172,5 +174,35 @@ func TestWatchTellsWhatVanishedMeanwhile(t *testing.T) {
 		if !got[want] {
 			t.Errorf("the watcher did not hear %q, but %v", want, got)
 		}
+	}
+}
+
+// storedValue is a message of a bucket's stream.
+type storedValue struct {
+	jetstream.Msg
+	key, value string
+}
+
+func (s storedValue) Subject() string      { return "$KV.engines." + s.key }
+func (s storedValue) Data() []byte         { return []byte(s.value) }
+func (s storedValue) Headers() nats.Header { return nil }
+
+// A store that was lost gives its revisions to other values; the watcher that lists it last must tell them too.
+func TestWatchTellsValuesOfAnotherStore(t *testing.T) {
+	var told []string
+	w := watch{prefix: "$KV.engines.", known: make(map[string]version), fn: func(e Entry) { told = append(told, e.Key+"="+string(e.Value)) }}
+	list := func(key, value string, revision uint64, at time.Time) {
+		if err := w.begin(1); err != nil {
+			t.Fatal(err)
+		}
+		meta := &jetstream.MsgMetadata{Sequence: jetstream.SequencePair{Consumer: 1, Stream: revision}, Timestamp: at}
+		w.each(storedValue{key: key, value: value}, meta)
+	}
+	first := time.Unix(1000, 0)
+	list("a", "old", 7, first)
+	list("a", "old", 7, first) // a reconnect
+	list("a", "new", 7, first.Add(time.Second))
+	if got := strings.Join(told, " "); got != "a=old = a=new" {
+		t.Errorf("told %q", got)
 	}
 }

@@ -12,7 +12,7 @@ import (
 // is empty, once, and then with every change. After a loss of the connection it goes on: fn hears of what changed or
 // vanished meanwhile, and of nothing else. It returns nil when ctx ends.
 func (k *KV) Watch(ctx context.Context, pattern string, fn func(Entry)) error {
-	w := watch{prefix: "$KV." + k.name + ".", fn: fn, known: make(map[string]uint64)}
+	w := watch{prefix: "$KV." + k.name + ".", fn: fn, known: make(map[string]version)}
 	cfg := jetstream.ConsumerConfig{
 		DeliverPolicy:  jetstream.DeliverLastPerSubjectPolicy,
 		FilterSubjects: []string{w.prefix + pattern},
@@ -34,12 +34,18 @@ func (k *KV) Watch(ctx context.Context, pattern string, fn func(Entry)) error {
 	}
 }
 
+// A version names one value of a key: a store that was lost and made anew hands out the same revisions again.
+type version struct {
+	revision uint64
+	stored   int64 // Unix nanoseconds
+}
+
 // watch is the state of one Watch over its consumers.
 type watch struct {
 	prefix string
 	fn     func(Entry)
-	known  map[string]uint64 // revision of every key that fn believes to exist
-	told   bool              // fn has heard of the end of the first listing
+	known  map[string]version // of every key that fn believes to exist
+	told   bool               // fn has heard of the end of the first listing
 
 	listed  bool            // this consumer has listed what exists
 	pending uint64          // messages of the listing
@@ -57,7 +63,8 @@ func (w *watch) begin(pending uint64) error {
 func (w *watch) each(m jetstream.Msg, meta *jetstream.MsgMetadata) {
 	e := Entry{Key: strings.TrimPrefix(m.Subject(), w.prefix), Revision: meta.Sequence.Stream, Time: meta.Timestamp}
 	e.Deleted, e.Expired = removal(m.Headers())
-	rev, known := w.known[e.Key]
+	old, known := w.known[e.Key]
+	now := version{e.Revision, e.Time.UnixNano()}
 	switch {
 	case e.Deleted:
 		delete(w.known, e.Key)
@@ -65,11 +72,11 @@ func (w *watch) each(m jetstream.Msg, meta *jetstream.MsgMetadata) {
 			w.fn(e)
 		}
 	default:
-		w.known[e.Key] = e.Revision
+		w.known[e.Key] = now
 		if !w.listed {
 			w.seen[e.Key] = true
 		}
-		if e.Value = m.Data(); w.listed || !known || rev != e.Revision {
+		if e.Value = m.Data(); w.listed || !known || old != now {
 			w.fn(e)
 		}
 	}

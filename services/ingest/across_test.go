@@ -7,6 +7,7 @@ import (
 	"os"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
@@ -24,6 +25,14 @@ import (
 // index runs a replica of the index.
 func (p *plane) index() indexv1.IndexClient {
 	p.t.Helper()
+	x, _ := p.indexWith()
+	return x
+}
+
+// indexWith is index, with its metrics.
+func (p *plane) indexWith() (indexv1.IndexClient, *prometheus.Registry) {
+	p.t.Helper()
+	registry := prometheus.NewRegistry()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		p.t.Fatal(err)
@@ -32,7 +41,7 @@ func (p *plane) index() indexv1.IndexClient {
 	ended := make(chan error, 1)
 	health := &daemon.Health{}
 	go func() {
-		ended <- index.Run(ctx, index.Config{NATS: p.server.URL(), Listener: l, Log: quiet(), Health: health})
+		ended <- index.Run(ctx, index.Config{NATS: p.server.URL(), Listener: l, Log: quiet(), Health: health, Metrics: registry})
 	}()
 	p.t.Cleanup(func() {
 		cancel()
@@ -46,7 +55,7 @@ func (p *plane) index() indexv1.IndexClient {
 	}
 	p.t.Cleanup(func() { conn.Close() })
 	eventually(p.t, "index ready", func() bool { return health.Ready() == nil })
-	return indexv1.NewIndexClient(conn)
+	return indexv1.NewIndexClient(conn), registry
 }
 
 // depth is how many blocks of a chain, published with stored, the index says that an engine holds; -1 where it is

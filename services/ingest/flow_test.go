@@ -41,7 +41,7 @@ func readFlow(t *testing.T, path string) (streams map[string][]flowStep) {
 }
 
 // truth is cached_after with the hashes as events carry them: the low 64 bits.
-func (s *flowStep) truth(t *testing.T) copies {
+func (s *flowStep) truth(t testing.TB) copies {
 	c := copies{}
 	for key, n := range s.Cached {
 		digest, group, _ := strings.Cut(key, ":")

@@ -25,7 +25,7 @@ import (
 	eventsv1 "github.com/warmpath/warmpath/proto/warmpath/events/v1"
 )
 
-func eventually(t *testing.T, what string, ok func() bool) {
+func eventually(t testing.TB, what string, ok func() bool) {
 	t.Helper()
 	for deadline := time.Now().Add(20 * time.Second); !ok(); time.Sleep(2 * time.Millisecond) {
 		if time.Now().After(deadline) {
@@ -36,7 +36,7 @@ func eventually(t *testing.T, what string, ok func() bool) {
 
 // plane is a NATS server, an ingest and a reader of the log.
 type plane struct {
-	t       *testing.T
+	t       testing.TB
 	dir     string
 	server  *embedded.Server
 	port    int
@@ -47,13 +47,13 @@ type plane struct {
 	times   times
 }
 
-func newPlane(t *testing.T) *plane {
+func newPlane(t testing.TB) *plane {
 	t.Helper()
 	return newPlaneOf(t, 16)
 }
 
 // newPlaneOf has a pool of this canonical block size.
-func newPlaneOf(t *testing.T, canonical int) *plane {
+func newPlaneOf(t testing.TB, canonical int) *plane {
 	t.Helper()
 	p := &plane{t: t, dir: t.TempDir(), logger: quiet(), times: quick()}
 	p.startNATS()
@@ -75,7 +75,7 @@ func newPlaneOf(t *testing.T, canonical int) *plane {
 }
 
 // as is the same plane for a test of its own.
-func (p *plane) as(t *testing.T) *plane {
+func (p *plane) as(t testing.TB) *plane {
 	q := *p
 	q.t = t
 	return &q
@@ -154,7 +154,7 @@ const model = "org/Model-1.5"
 
 // engine is a fake engine: HTTP pages and a real publisher.
 type engine struct {
-	t         *testing.T
+	t         testing.TB
 	pub       *kvwire.Publisher
 	http      *httptest.Server
 	config    Engine
@@ -170,7 +170,7 @@ type engine struct {
 	ts        float64
 }
 
-func newEngine(t *testing.T, blockSize int, o kvwire.PublisherOptions) *engine {
+func newEngine(t testing.TB, blockSize int, o kvwire.PublisherOptions) *engine {
 	t.Helper()
 	pub, err := kvwire.Listen("tcp://127.0.0.1:0", "tcp://127.0.0.1:0", o)
 	if err != nil {
@@ -270,7 +270,7 @@ type readBucket struct {
 	counter uint64
 }
 
-func readLog(t *testing.T, conn *bus.Conn, canonical int) *logReader {
+func readLog(t testing.TB, conn *bus.Conn, canonical int) *logReader {
 	r := &logReader{canonical: canonical, engines: map[string]*readEngine{}, buckets: map[string]*readBucket{}, kinds: map[string]int{}}
 	ctx, cancel := context.WithCancel(t.Context())
 	done := make(chan struct{})
