@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net/http"
 	"time"
 
@@ -18,44 +17,29 @@ const enginePatience = 10 * time.Second
 
 // view is what the engine registry and the router say of the engines.
 type view struct {
-	log     *slog.Logger
 	conn    *bus.Conn
-	watcher *fleet.Watcher // nil until NATS lets us watch
-	engines int            // that were configured, ranks counted
+	watcher *fleet.Watcher
+	engines int // that were configured, ranks counted
 }
 
 func watchFleet(ctx context.Context, url string, cfg Config) (*view, error) {
-	v := &view{log: cfg.Process.Log}
+	v := &view{}
 	for _, e := range cfg.Engines {
 		v.engines += max(e.Ranks, 1)
 	}
 	var err error
-	if v.conn, err = bus.Connect(ctx, url, bus.Options{Name: "up", Log: v.log}); err != nil {
+	if v.conn, err = bus.Connect(ctx, url, bus.Options{Name: "up", Log: cfg.Process.Log}); err != nil {
+		return nil, fmt.Errorf("watch the engines: %w", err)
+	}
+	if v.watcher, err = fleet.Meet(ctx, v.conn, cfg.Process.Log, nil); err != nil {
+		v.conn.Close()
 		return nil, fmt.Errorf("watch the engines: %w", err)
 	}
 	return v, nil
 }
 
-// watch begins to follow the registry. On a busy machine NATS may need more than one try.
-func (v *view) watch(ctx context.Context) error {
-	if v.watcher != nil {
-		return nil
-	}
-	err := v.conn.Ensure(ctx, bus.Sizes{})
-	if err == nil {
-		v.watcher, err = fleet.Watch(ctx, v.conn, v.log)
-	}
-	if err != nil {
-		return fmt.Errorf("watch the engines: %w", err)
-	}
-	return nil
-}
-
 // ready returns nil when all engines are registered, or some after enginePatience, and the router lists their models.
 func (v *view) ready(ctx context.Context, router string, waited time.Duration) error {
-	if err := v.watch(ctx); err != nil {
-		return err
-	}
 	found := len(v.watcher.View().Engines)
 	if found == 0 || found < v.engines && waited < enginePatience {
 		return fmt.Errorf("%d of %d engines have answered", found, v.engines)
