@@ -34,6 +34,20 @@ func sse(parts ...string) http.HandlerFunc {
 	}
 }
 
+func TestEnginesGetTheKeyOfTheEnvironment(t *testing.T) {
+	t.Setenv("VLLM_API_KEY", "from-the-environment")
+	g := newRig(t, Config{})
+	var got string
+	g.addEngine("e1", func(w http.ResponseWriter, r *http.Request) {
+		got = r.Header.Get("Authorization")
+		plain(okAnswer)(w, r)
+	})
+	g.post("/v1/completions", `{"model":"`+model+`","prompt":"x"}`)
+	if got != "Bearer from-the-environment" {
+		t.Errorf("the engine got %q", got)
+	}
+}
+
 func TestBytesAreForwardedAsTheyAre(t *testing.T) {
 	g := newRig(t, Config{EngineKey: "engine-secret"})
 	var got []byte

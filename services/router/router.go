@@ -7,6 +7,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -14,6 +15,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"os"
 	"strings"
 	"sync"
 	"time"
@@ -31,7 +33,6 @@ const (
 	defaultHold = 10 * time.Second
 	bodyTime    = time.Minute      // a body must have come by then
 	drainTime   = 30 * time.Second // streams under way at the end
-	startTime   = 30 * time.Second // NATS has that long to have its streams
 )
 
 // Config of Run. NATS and one of Listen and Listener are required; the rest has usable zero values.
@@ -44,7 +45,7 @@ type Config struct {
 	Policy    string        // warm, least-tokens, round-robin or random; "" is warm
 	Seed      uint64        // of ties and of random; equal seeds and requests give equal choices
 	Hold      time.Duration // how long a request waits for a pool's first engine; 0 is 10 s
-	EngineKey string        // bearer token for engines; "" is none
+	EngineKey string        // API key of the engines; "" is the environment's VLLM_API_KEY, as for ingest
 
 	Log     *slog.Logger          // nil is slog.Default()
 	Metrics prometheus.Registerer // nil is none; if it also gathers, /metrics is served here too
@@ -123,16 +124,11 @@ func stopped(ctx context.Context, err error) error {
 	return err
 }
 
-// watch makes sure of the buckets and reads the fleet; the watch lasts as long as life, the start as long as ctx.
+// watch meets the fleet; the watch lasts as long as life, the start as long as ctx.
 func watch(ctx, life context.Context, conn *bus.Conn, log *slog.Logger) (*fleet.Watcher, error) {
-	ensure, cancel := context.WithTimeout(ctx, startTime)
-	defer cancel()
-	if err := conn.Ensure(ensure, bus.Sizes{}); err != nil {
-		return nil, err
-	}
 	watching, give := context.WithCancel(life)
 	keep := context.AfterFunc(ctx, give)
-	w, err := fleet.Watch(watching, conn, log)
+	w, err := fleet.Meet(watching, conn, log, nil)
 	if err != nil || !keep() {
 		give()
 		return nil, errors.Join(err, ctx.Err())
@@ -154,6 +150,7 @@ func newRouter(cfg Config) (*router, error) {
 	if cfg.Instance == "" {
 		cfg.Instance = fleet.NewInstance()
 	}
+	cfg.EngineKey = cmp.Or(cfg.EngineKey, os.Getenv("VLLM_API_KEY"))
 	return &router{
 		cfg: cfg, policy: name, started: time.Now(), log: cfg.Log, metrics: newMetrics(cfg.Metrics),
 		instance: strings.NewReplacer(".", "-", "*", "-", ">", "-", " ", "-").Replace(cfg.Instance),
