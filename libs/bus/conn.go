@@ -128,13 +128,23 @@ func (c *Conn) regained(nc *nats.Conn) {
 	if sizes == nil {
 		return
 	}
-	go func() {
-		ctx, cancel := c.attempt(context.Background(), 4*callTimeout)
-		defer cancel()
-		if err := c.Ensure(ctx, *sizes); err != nil {
-			c.log.Warn("cannot ensure streams after NATS came back", "err", err)
+	go c.ensureAgain(c.link.session(), *sizes)
+}
+
+// ensureAgain makes what NATS may have lost, as soon as it lets us, while the connection lasts.
+func (c *Conn) ensureAgain(session context.Context, sizes Sizes) {
+	for n := 0; session.Err() == nil; n++ {
+		ctx, cancel := c.attempt(session, 4*callTimeout)
+		err := c.Ensure(ctx, sizes)
+		cancel()
+		if err == nil {
+			return
 		}
-	}()
+		if n == 4 {
+			c.log.Warn("cannot ensure streams after nats came back", "err", err)
+		}
+		_ = sleep(session, backoff(n))
+	}
 }
 
 // attempt bounds one call: it ends with ctx, after d, or when the connection that exists now is lost.

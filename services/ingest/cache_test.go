@@ -75,7 +75,7 @@ func TestCachePublishesExactlyWhatItHolds(t *testing.T) {
 		engine := &churn{r: rand.New(rand.NewPCG(seed, 2))}
 		c.reset("test")
 		capacity := []int{10, 100, 1000, 8_000}[[]int{0, 1, 2, 0, 1, 2, 3}[seed%7]]
-		for range 100 {
+		for range 60 {
 			switch k := engine.r.IntN(20); {
 			case k == 0:
 				c.renew("test")
@@ -87,7 +87,7 @@ func TestCachePublishesExactlyWhatItHolds(t *testing.T) {
 			case k < 8:
 				publish()
 			default:
-				batch := engine.events(1+engine.r.IntN(capacity), capacity)
+				batch := engine.events(1+engine.r.IntN(capacity/2), capacity)
 				before := c.unpublished()
 				c.apply(stamp{engine.seq, engine.ts}, time.Unix(1, 0), batch)
 				engine.seq++

@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/warmpath/warmpath/libs/kvwire"
 )
@@ -92,6 +93,7 @@ func genuineFlows(t *testing.T, canonical int) {
 			plays = append(plays, play{version + "/" + stream, e, steps})
 		}
 	}
+	p.times.probe, p.times.check, p.times.record = time.Second, time.Second, 100*time.Millisecond // there are many of them
 	p.ingest("a", engines...)
 	t.Run("all", func(t *testing.T) {
 		for _, play := range plays {

@@ -231,10 +231,15 @@ func removed(hashes ...uint64) kvevent.Event {
 	return kvevent.Event{Kind: kvevent.Removed, Hashes: hashes, Medium: "GPU"}
 }
 
-// copies are counted copies: "<hash>:<group>" -> count.
-type copies map[string]int
+// copies are counted copies.
+type copies map[copyID]int
 
-func copyKey(hash uint64, group int) string { return fmt.Sprintf("%016x:%d", hash, group) }
+type copyID struct {
+	hash  uint64
+	group int
+}
+
+func copyKey(hash uint64, group int) copyID { return copyID{hash, group} }
 
 func held(hashes ...uint64) copies {
 	c := copies{}
