@@ -34,7 +34,6 @@ func example() *Comparison {
 			o := run.Outcome{Request: i, Intended: q.At, Sent: q.At, First: q.At + 30*time.Millisecond + prefill, Prompt: q.Input, Output: q.Output}
 			o.Cached = int(float64(q.Input) * .4 / float64(arm+1) * rng.Float64())
 			o.Last = o.First + time.Duration(q.Output)*9*time.Millisecond
-			o.Gaps = []float32{.009, .0095}
 			o.Engine = c.Engines[min(rng.IntN(8), rng.IntN(8+arm))]
 			r.Outcomes = append(r.Outcomes, o)
 		}

@@ -64,7 +64,7 @@ type Outcome struct {
 	Sent     time.Duration // when it was sent; later than due where the driver could not keep up
 	First    time.Duration // when its first token came
 	Last     time.Duration // when its last token came, or it failed
-	Gaps     []float32     // seconds between one chunk of tokens and the next
+	Chunks   int           // of tokens; fewer than tokens where the endpoint sent several at once
 
 	Prompt int // prompt tokens by the endpoint's usage, else by the trace
 	Cached int // of them in the prefix cache, by the endpoint's usage; -1 where it did not say

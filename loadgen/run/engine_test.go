@@ -32,8 +32,8 @@ func TestEngineCachesWhatTheTracePromises(t *testing.T) {
 		t.Errorf("hit ratio %s, the trace promises %s", got, want)
 	}
 	for i, r := range trace.Requests {
-		if o := res.Outcomes[i]; o.Prompt != r.Input || o.Output != r.Output || len(o.Gaps) != r.Output-1 {
-			t.Fatalf("request %d: %d prompt tokens, %d output tokens, %d gaps; the trace has %d and %d", i, o.Prompt, o.Output, len(o.Gaps), r.Input, r.Output)
+		if o := res.Outcomes[i]; o.Prompt != r.Input || o.Output != r.Output || o.Chunks != r.Output {
+			t.Fatalf("request %d: %d prompt tokens, %d output tokens, %d chunks; the trace has %d and %d", i, o.Prompt, o.Output, o.Chunks, r.Input, r.Output)
 		}
 	}
 }

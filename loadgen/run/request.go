@@ -68,8 +68,8 @@ func (d *driver) send(ctx context.Context, out *Outcome, body []byte) error {
 
 // receive reads the stream to its end and notes when each chunk came.
 func (d *driver) receive(body io.Reader, out *Outcome) error {
-	ended, chunks := false, 0
-	defer func() { out.Output = cmp.Or(out.Output, chunks) }()
+	ended := false
+	defer func() { out.Output = cmp.Or(out.Output, out.Chunks) }()
 	for event, err := range sse.Read(body, &sse.ReadConfig{MaxEventSize: maxEvent}) {
 		if err != nil {
 			return fmt.Errorf("%w: %w", ErrStream, err)
@@ -86,15 +86,13 @@ func (d *driver) receive(body io.Reader, out *Outcome) error {
 		if !tokens {
 			continue
 		}
-		if chunks++; chunks == 1 {
+		if out.Chunks++; out.Chunks == 1 {
 			out.First = now
-		} else {
-			out.Gaps = append(out.Gaps, float32((now - out.Last).Seconds()))
 		}
 		out.Last = now
 	}
-	if !ended || chunks == 0 {
-		return fmt.Errorf("%w after %d chunks", ErrStream, chunks)
+	if !ended || out.Chunks == 0 {
+		return fmt.Errorf("%w after %d chunks", ErrStream, out.Chunks)
 	}
 	return nil
 }

@@ -78,7 +78,7 @@ func TestRequestIsWhatTheTraceSays(t *testing.T) {
 		t.Errorf("sent %+v, want %+v", b, want)
 	}
 	out := res.Outcomes[0]
-	if out.Err != nil || out.Prompt != 100 || out.Cached != 64 || out.Output != 7 || out.Engine != "engine-1" || len(out.Gaps) != 1 {
+	if out.Err != nil || out.Prompt != 100 || out.Cached != 64 || out.Output != 7 || out.Engine != "engine-1" || out.Chunks != 2 {
 		t.Errorf("outcome %+v", out)
 	}
 }
@@ -142,8 +142,8 @@ func TestTimesAreUnscaled(t *testing.T) {
 	if out.Last-out.Sent < 100*(wait+gap) || out.Last-out.Sent > 100*took {
 		t.Errorf("last token after %s of trace time for %s of wall time at scale 100", out.Last-out.Sent, wait+gap)
 	}
-	if len(out.Gaps) != 1 || out.Gaps[0] != float32((out.Last-out.First).Seconds()) {
-		t.Errorf("gaps %v s between tokens at %s and %s", out.Gaps, out.First, out.Last)
+	if out.Chunks != 2 || out.ITL() != (out.Last-out.First)/time.Duration(out.Output-1) {
+		t.Errorf("%d chunks, %s between tokens from %s to %s", out.Chunks, out.ITL(), out.First, out.Last)
 	}
 }
 
@@ -250,9 +250,9 @@ func TestBadOptions(t *testing.T) {
 func TestSummary(t *testing.T) {
 	s := time.Second
 	r := Result{TimeScale: 10, Outcomes: []Outcome{
-		{Intended: 10 * s, Sent: 10 * s, First: 11 * s, Last: 20 * s, Gaps: []float32{.5, .25}, Prompt: 100, Cached: 30, Output: 40, Engine: "b"},
-		{Intended: 11 * s, Sent: 12 * s, First: 14 * s, Last: 30 * s, Gaps: []float32{.25}, Prompt: 300, Cached: 70, Output: 50, Engine: "b"},
-		{Intended: 12 * s, Sent: 12 * s, First: 14 * s, Last: 15 * s, Prompt: 1000, Cached: -1, Output: 10, Engine: "z"},
+		{Intended: 10 * s, Sent: 10 * s, First: 11 * s, Last: 20 * s, Prompt: 100, Cached: 30, Output: 37, Engine: "b"},
+		{Intended: 11 * s, Sent: 12 * s, First: 14 * s, Last: 30 * s, Prompt: 300, Cached: 70, Output: 51, Engine: "b"},
+		{Intended: 12 * s, Sent: 12 * s, First: 14 * s, Last: 15 * s, Prompt: 1000, Cached: -1, Output: 12, Engine: "z"},
 		{Intended: 12 * s, Sent: 12*s + 10*LateAfter, Prompt: 1000, Cached: -1, Err: ErrStatus, Last: 12 * s},
 	}}
 	got := r.Summary("a", "b")

@@ -12,7 +12,7 @@ type Summary struct {
 	HitRatio  float64  `json:"hit_ratio"`    // cached prompt tokens / prompt tokens, of answers that say so
 	TTFTP50   float64  `json:"ttft_p50_s"`   // from the moment when the request was due
 	TTFTP90   float64  `json:"ttft_p90_s"`   //
-	ITLP50    float64  `json:"itl_p50_s"`    // between one chunk of tokens and the next
+	ITLP50    float64  `json:"itl_p50_s"`    // over requests, of the mean time between two tokens
 	OutputTok float64  `json:"output_tok_s"` // output tokens / time from the first request due to the last token
 	PerEngine []int    `json:"per_engine"`   // requests, in the order of Engines
 	Engines   []string `json:"engines"`      // names; empty where the endpoint names none
@@ -29,7 +29,7 @@ const LateAfter = 20 * time.Millisecond
 func (r *Result) Summary(engines ...string) Summary {
 	s := Summary{Requests: len(r.Outcomes), Engines: append([]string{}, engines...)}
 	s.countEngines(r.Outcomes)
-	var ttft, gaps []float64
+	var ttft, itl []float64
 	var prompt, cached, output int
 	first, last := time.Duration(math.MaxInt64), time.Duration(0)
 	for _, o := range r.Outcomes {
@@ -44,14 +44,14 @@ func (r *Result) Summary(engines ...string) Summary {
 			continue
 		}
 		ttft = append(ttft, o.TTFT().Seconds())
-		for _, g := range o.Gaps {
-			gaps = append(gaps, float64(g))
+		if o.Output > 1 {
+			itl = append(itl, o.ITL().Seconds())
 		}
 		if o.Cached >= 0 {
 			prompt, cached = prompt+o.Prompt, cached+o.Cached
 		}
 	}
-	s.TTFTP50, s.TTFTP90, s.ITLP50 = quantile(ttft, .5), quantile(ttft, .9), quantile(gaps, .5)
+	s.TTFTP50, s.TTFTP90, s.ITLP50 = quantile(ttft, .5), quantile(ttft, .9), quantile(itl, .5)
 	if prompt > 0 {
 		s.HitRatio = float64(cached) / float64(prompt)
 	}
@@ -63,6 +63,10 @@ func (r *Result) Summary(engines ...string) Summary {
 
 // TTFT is the time from when the request was due to its first token; meaningless where Err is set.
 func (out *Outcome) TTFT() time.Duration { return out.First - out.Intended }
+
+// ITL is the mean time between two tokens of the answer, meaningless for fewer than two. (A median over single gaps would
+// say how the driver's machine schedules: tokens that it reads at once have none between them.)
+func (out *Outcome) ITL() time.Duration { return (out.Last - out.First) / time.Duration(out.Output-1) }
 
 func (s *Summary) countEngines(outcomes []Outcome) {
 	counts := map[string]int{}
