@@ -103,10 +103,11 @@ func (s *service) flush() {
 		}
 	}
 	defer stop()
-	if !s.conn.Up() {
-		stop()
-	}
-	defer time.AfterFunc(s.cfg.times.flush, stop).Stop()
+	over := make(chan struct{})
+	var watch sync.WaitGroup
+	defer watch.Wait()
+	defer close(over)
+	watch.Go(func() { s.limit(over, stop) })
 	for _, b := range s.buckets {
 		b.stopReading()
 	}
@@ -118,6 +119,20 @@ func (s *service) flush() {
 	}
 	for _, b := range s.buckets {
 		b.wait()
+	}
+}
+
+// limit calls stop after a while, or when NATS is away, unless it is over before.
+func (s *service) limit(over <-chan struct{}, stop func()) {
+	defer stop()
+	look := time.NewTicker(20 * time.Millisecond)
+	defer look.Stop()
+	for end := time.Now().Add(s.cfg.times.flush); s.conn.Up() && time.Now().Before(end); {
+		select {
+		case <-over:
+			return
+		case <-look.C:
+		}
 	}
 }
 
