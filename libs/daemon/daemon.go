@@ -34,13 +34,13 @@ type Process struct {
 	Health   *Health
 }
 
-// NewProcess returns a process that logs JSON lines of at least level to w.
+// NewProcess returns a process that logs to w what is of at least level: a line is time, level, message and one JSON object.
 func NewProcess(name string, w io.Writer, level slog.Level) *Process {
 	registry := prometheus.NewRegistry()
 	registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	return &Process{
 		Name:     name,
-		Log:      slog.New(slog.NewJSONHandler(w, &slog.HandlerOptions{Level: level})).With("service", name),
+		Log:      slog.New(newLines(w, level)).With("service", name),
 		Registry: registry,
 		Health:   &Health{},
 	}

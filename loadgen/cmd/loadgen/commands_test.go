@@ -164,8 +164,24 @@ func TestCommandsWorkTogether(t *testing.T) {
 	}
 	stack.interrupt(t)
 	engines.interrupt(t)
-	if !strings.Contains(stack.output(), "Got pod scores") {
-		t.Error("no decision line was logged")
+	decisionLine(t, stack.output())
+}
+
+// decisionLine checks the shape of the first decision line: a message and one JSON object with every field.
+func decisionLine(t *testing.T, log string) {
+	t.Helper()
+	_, rest, found := strings.Cut(log, " INFO Got pod scores ")
+	object, _, _ := strings.Cut(rest, "\n")
+	var line map[string]json.RawMessage
+	if err := json.Unmarshal([]byte(object), &line); !found || err != nil {
+		t.Fatalf("decision line %q: %v", object, err)
+	}
+	for _, field := range []string{
+		"x-request-id", "model", "resolvedTargetModel", "priority", "scores", "costs", "chosen", "reason", "unknown", "partial", "us",
+	} {
+		if _, ok := line[field]; !ok {
+			t.Errorf("a decision line without %s: %s", field, object)
+		}
 	}
 }
 

@@ -105,7 +105,7 @@ func (s *stack) start(ctx context.Context, cfg Config, natsURL string) (Addresse
 			return addresses, fmt.Errorf("listen for the index: %w", err)
 		}
 		if shard == 0 {
-			addresses.Index = listener.Addr().String()
+			addresses.Index = "grpc://" + listener.Addr().String()
 		}
 		name := fmt.Sprintf("index-%d", shard)
 		metrics := prometheus.WrapRegistererWith(prometheus.Labels{"shard": fmt.Sprint(shard)}, p.Registry)
@@ -120,7 +120,7 @@ func (s *stack) start(ctx context.Context, cfg Config, natsURL string) (Addresse
 	if err != nil {
 		return addresses, fmt.Errorf("listen for the scorer: %w", err)
 	}
-	addresses.Scorer = scorerListener.Addr().String()
+	addresses.Scorer = "grpc://" + scorerListener.Addr().String()
 	s.run(ctx, "scorer", func(ctx context.Context) error {
 		return scorer.Run(ctx, scorer.Config{
 			NATS: natsURL, Instance: "scorer-0", Listener: scorerListener,
