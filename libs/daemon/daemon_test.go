@@ -151,3 +151,20 @@ func TestServeHTTPReportsAListenerThatFails(t *testing.T) {
 		t.Fatalf("error %v, want net.ErrClosed", err)
 	}
 }
+
+func TestListenPrefersWhatItIsGiven(t *testing.T) {
+	free, err := Listen(nil, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer free.Close()
+	if ip := free.Addr().(*net.TCPAddr).IP; !ip.IsLoopback() {
+		t.Errorf("without an address it listens on %s, not on loopback", ip)
+	}
+	if again, err := Listen(free, "not an address"); err != nil || again != free {
+		t.Errorf("given a listener it returns %v, %v", again, err)
+	}
+	if _, err := Listen(nil, free.Addr().String()); err == nil || !strings.Contains(err.Error(), free.Addr().String()) {
+		t.Errorf("error %v, want one that names the address in use", err)
+	}
+}

@@ -1,6 +1,7 @@
 package daemon
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"net"
@@ -25,4 +26,17 @@ func ServeGRPC(ctx context.Context, listener net.Listener, server *grpc.Server, 
 	}
 	<-stopped
 	return nil
+}
+
+// Listen returns the listener that a service was given or, where it was given none, one on address; an empty address is
+// a free port of the loopback interface.
+func Listen(given net.Listener, address string) (net.Listener, error) {
+	if given != nil {
+		return given, nil
+	}
+	listener, err := net.Listen("tcp", cmp.Or(address, "127.0.0.1:0"))
+	if err != nil {
+		return nil, fmt.Errorf("listen on %s: %w", address, err)
+	}
+	return listener, nil
 }

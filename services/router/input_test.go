@@ -136,7 +136,7 @@ func TestABodyThatDoesNotEndIsGivenUp(t *testing.T) {
 	g := newRig(t, Config{})
 	g.rt.bodyTime = 50 * time.Millisecond
 	g.addEngine("e1", func(w http.ResponseWriter, r *http.Request) {
-		time.Sleep(4 * g.rt.bodyTime)
+		time.Sleep(4 * g.rt.bodyTime) // an engine that is slower than a body may be: time is what is under test
 		plain(okAnswer)(w, r)
 	})
 	in, out := io.Pipe()

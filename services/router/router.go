@@ -10,7 +10,6 @@ import (
 	"cmp"
 	"context"
 	"errors"
-	"fmt"
 	"hash/fnv"
 	"log/slog"
 	"net"
@@ -91,11 +90,9 @@ func Run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	listener := cfg.Listener
-	if listener == nil {
-		if listener, err = net.Listen("tcp", cfg.Listen); err != nil {
-			return fmt.Errorf("listen for requests: %w", err)
-		}
+	listener, err := daemon.Listen(cfg.Listener, cfg.Listen)
+	if err != nil {
+		return err
 	}
 	defer listener.Close()
 	cfg.Health.Set("router", "connecting to NATS")

@@ -91,17 +91,9 @@ func (cfg Config) complete() (Config, error) {
 	if cfg.Instance == "" {
 		cfg.Instance = fleet.NewInstance()
 	}
-	if cfg.Listen == "" {
-		cfg.Listen = "127.0.0.1:0"
-	}
-	if cfg.Listener == nil {
-		l, err := net.Listen("tcp", cfg.Listen)
-		if err != nil {
-			return cfg, fmt.Errorf("listen for gRPC: %w", err)
-		}
-		cfg.Listener = l
-	}
-	return cfg, nil
+	var err error
+	cfg.Listener, err = daemon.Listen(cfg.Listener, cfg.Listen)
+	return cfg, err
 }
 
 // cacheSeed keys the token cache's digests with the installation's secret.
