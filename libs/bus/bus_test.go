@@ -211,9 +211,11 @@ func TestAppendFailsAtOnceWhileNATSIsAway(t *testing.T) {
 		t.Fatal(err)
 	}
 	for {
-		if _, last, err := c.StreamState(deadline(t), Requests); err != nil {
+		state, err := c.StreamState(deadline(t), Requests)
+		if err != nil {
 			t.Fatal(err)
-		} else if last == 1 {
+		}
+		if state.Last == 1 {
 			break
 		}
 	}

@@ -98,14 +98,39 @@ func (c *Conn) ensureBucket(ctx context.Context, cfg jetstream.KeyValueConfig) e
 	return err
 }
 
-// StreamState returns the sequences of a stream's first and last message; last is 0 before the first was written,
-// and first is last+1 where all have been discarded.
-func (c *Conn) StreamState(ctx context.Context, stream string) (first, last uint64, err error) {
+// StreamState is how far a stream reaches and how much of it there may be.
+type StreamState struct {
+	First, Last uint64    // sequences; Last is 0 before the first message, First is Last+1 where all have been discarded
+	FirstTime   time.Time // when the oldest message was stored; zero where there is none
+	Bytes       uint64
+	MaxBytes    int64 // 0 or less is without bound
+	MaxAge      time.Duration
+	Created     time.Time
+}
+
+// StreamState asks the server for the state of a stream.
+func (c *Conn) StreamState(ctx context.Context, stream string) (StreamState, error) {
 	info, err := c.streamInfo(ctx, stream)
 	if err != nil {
-		return 0, 0, err
+		return StreamState{}, err
 	}
-	return info.State.FirstSeq, info.State.LastSeq, nil
+	return StreamState{First: info.State.FirstSeq, Last: info.State.LastSeq, FirstTime: info.State.FirstTime, Bytes: info.State.Bytes,
+		MaxBytes: info.Config.MaxBytes, MaxAge: info.Config.MaxAge, Created: info.Created}, nil
+}
+
+// Subjects lists the subjects of a stream that match filter, each with the number of its messages that are stored.
+func (c *Conn) Subjects(ctx context.Context, stream, filter string) (map[string]uint64, error) {
+	ctx, cancel := c.attempt(ctx, callTimeout)
+	defer cancel()
+	s, err := c.js.Stream(ctx, stream)
+	if err != nil {
+		return nil, fmt.Errorf("look up stream %s: %w", stream, err)
+	}
+	info, err := s.Info(ctx, jetstream.WithSubjectFilter(filter))
+	if err != nil {
+		return nil, fmt.Errorf("list subjects of %s: %w", stream, err)
+	}
+	return info.State.Subjects, nil
 }
 
 func (c *Conn) streamInfo(ctx context.Context, stream string) (*jetstream.StreamInfo, error) {

@@ -50,9 +50,9 @@ func TestLogThatBeginsInTheMiddleLeavesEnginesUnknown(t *testing.T) {
 		snapshot(part + 1)
 	}
 	last := o.write(hide(e, 3), show(f, 1))
-	first, _, err := w.conn.StreamState(t.Context(), bus.Events)
-	if err != nil || first <= born+1 {
-		t.Fatalf("the stream begins at %d, the engine's life at %d: %v", first, born, err)
+	stream, err := w.conn.StreamState(t.Context(), bus.Events)
+	if err != nil || stream.First <= born+1 {
+		t.Fatalf("the stream begins at %d, the engine's life at %d: %v", stream.First, born, err)
 	}
 	r := w.startIndex(Config{})
 	r.expect(last, map[string]string{}, 1, 2, 3)

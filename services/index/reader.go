@@ -66,7 +66,7 @@ func (r *reader) run(ctx context.Context) error {
 
 func (r *reader) readAll(ctx context.Context) error {
 	subjects := subjectsOf(r.owned)
-	_, last, err := r.conn.StreamState(ctx, bus.Events)
+	stream, err := r.conn.StreamState(ctx, bus.Events)
 	if err != nil {
 		return err
 	}
@@ -80,7 +80,7 @@ func (r *reader) readAll(ctx context.Context) error {
 	}
 	return r.conn.Follow(ctx, bus.Events, subjects, 1, func(m bus.Message) {
 		r.send(ctx, decode(m))
-		if !done && (m.Seq >= last || m.Pending == 0) {
+		if !done && (m.Seq >= stream.Last || m.Pending == 0) {
 			done = true
 			r.send(ctx, item{mark: caughtUp})
 		}

@@ -342,7 +342,12 @@ type Batch struct {
 	Sequence uint64                 `protobuf:"varint,1,opt,name=sequence,proto3" json:"sequence,omitempty"`
 	Ts       float64                `protobuf:"fixed64,2,opt,name=ts,proto3" json:"ts,omitempty"`
 	// How many of the batch's operations are folded, when a part was cut inside it; 0 means all.
-	Operations    uint32 `protobuf:"varint,3,opt,name=operations,proto3" json:"operations,omitempty"`
+	Operations uint32 `protobuf:"varint,3,opt,name=operations,proto3" json:"operations,omitempty"`
+	// Why the engine's cache is known only in part after this batch; empty where it is known exactly.
+	Partial string `protobuf:"bytes,4,opt,name=partial,proto3" json:"partial,omitempty"`
+	// It is known in part because batches before the first one read are missing: nothing that is held can have been
+	// removed unseen.
+	Late          bool `protobuf:"varint,5,opt,name=late,proto3" json:"late,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -396,6 +401,20 @@ func (x *Batch) GetOperations() uint32 {
 		return x.Operations
 	}
 	return 0
+}
+
+func (x *Batch) GetPartial() string {
+	if x != nil {
+		return x.Partial
+	}
+	return ""
+}
+
+func (x *Batch) GetLate() bool {
+	if x != nil {
+		return x.Late
+	}
+	return false
 }
 
 // Run is a row of blocks of one engine to which the same thing happened. What it says, by its fields:
@@ -662,7 +681,8 @@ type Snapshot struct {
 	Part  uint32                 `protobuf:"varint,1,opt,name=part,proto3" json:"part,omitempty"` // 1..parts
 	Parts uint32                 `protobuf:"varint,2,opt,name=parts,proto3" json:"parts,omitempty"`
 	Batch *Batch                 `protobuf:"bytes,3,opt,name=batch,proto3" json:"batch,omitempty"`
-	// Blocks with their copies, parents first; repeated copies are repeated runs.
+	// Blocks with their copies, parents first; repeated copies are repeated runs. A clear in front says that a gpu copy was
+	// removed in this life.
 	Runs []*Run `protobuf:"bytes,4,rep,name=runs,proto3" json:"runs,omitempty"`
 	// Rows and digest of the visible sets after the last part.
 	Count  uint64 `protobuf:"varint,5,opt,name=count,proto3" json:"count,omitempty"`
@@ -867,13 +887,15 @@ const file_warmpath_events_v1_events_proto_rawDesc = "" +
 	"\bsnapshot\x18\x04 \x01(\v2\x1c.warmpath.events.v1.SnapshotH\x00R\bsnapshot\x124\n" +
 	"\x06digest\x18\x05 \x01(\v2\x1a.warmpath.events.v1.DigestH\x00R\x06digest\x121\n" +
 	"\x05claim\x18\x06 \x01(\v2\x19.warmpath.events.v1.ClaimH\x00R\x05claimB\x06\n" +
-	"\x04body\"S\n" +
+	"\x04body\"\x81\x01\n" +
 	"\x05Batch\x12\x1a\n" +
 	"\bsequence\x18\x01 \x01(\x04R\bsequence\x12\x0e\n" +
 	"\x02ts\x18\x02 \x01(\x01R\x02ts\x12\x1e\n" +
 	"\n" +
 	"operations\x18\x03 \x01(\rR\n" +
-	"operations\"\x8a\x03\n" +
+	"operations\x12\x18\n" +
+	"\apartial\x18\x04 \x01(\tR\apartial\x12\x12\n" +
+	"\x04late\x18\x05 \x01(\bR\x04late\"\x8a\x03\n" +
 	"\x03Run\x12.\n" +
 	"\x04copy\x18\x01 \x01(\x0e2\x1a.warmpath.events.v1.ChangeR\x04copy\x12,\n" +
 	"\x03gpu\x18\x02 \x01(\x0e2\x1a.warmpath.events.v1.ChangeR\x03gpu\x12,\n" +
