@@ -288,8 +288,8 @@ func (d *drive) sameEngine(m *modelEngine) {
 		if s.VisibleGPU != len(m.gpu) || s.VisibleAny != len(m.any) {
 			d.fail("%s %s: %d and %d shown, want %d and %d", m.id, name, s.VisibleGPU, s.VisibleAny, len(m.gpu), len(m.any))
 		}
-		if s.Malformed != 0 {
-			d.fail("%s %s: %d malformed", m.id, name, s.Malformed)
+		if s.Malformed != 0 || s.Evicted != m.lost {
+			d.fail("%s %s: %d malformed; evicted %t, want %t", m.id, name, s.Malformed, s.Evicted, m.lost)
 		}
 	}
 	if a, b := m.a.Stats(), m.b.Stats(); a.Digest != b.Digest || a.Blocks != b.Blocks || a.Copies != b.Copies || m.a.live != m.b.live {
@@ -356,6 +356,7 @@ func (d *drive) rows() {
 		}
 		s := m.a.Stats()
 		if info.VisibleGPU != len(m.gpu) || info.VisibleAny != len(m.any) || info.Digest != s.Digest ||
+			info.Evicted != m.lost ||
 			info.Surplus != 0 || info.Missing != 0 || info.Generation != m.life {
 			d.fail("%s: index has %+v, engine %+v", m.id, info, s)
 		}

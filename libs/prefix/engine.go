@@ -25,6 +25,7 @@ type EngineStats struct {
 	VisibleAny int    // index keys shown in the any set
 	Waiting    int    // blocks whose tokens wait for an unknown parent
 	Digest     uint64 // of both visible sets, independent of order; 0 when they are empty
+	Evicted    bool   // a gpu copy was removed in this life, or all were: the engine has been full, or cleared
 
 	UnknownRemovals uint64 // removals of copies that were not counted
 	UnknownMedium   uint64 // blocks stored in a tier of no known name
@@ -68,6 +69,7 @@ type Engine struct {
 	digest             uint64
 	stats              EngineStats
 	overfull, kindless bool
+	evicted, cut       bool // cut: the log says that more was announced than is kept
 	refused            string
 
 	rootLoRA, rootSalt string // of rootState
@@ -145,11 +147,11 @@ func (e *Engine) Stats() EngineStats {
 	for _, n := range e.total {
 		s.Copies += n
 	}
-	s.Refused = e.refused
+	s.Evicted, s.Refused = e.evicted, e.refused
 	switch {
 	case e.overfull:
 		s.Partial = "more copies announced than the engine has blocks"
-	case s.Overflow != 0:
+	case s.Overflow != 0 || e.cut:
 		s.Partial = "more blocks announced than can be kept"
 	case e.kindless:
 		s.Partial = "several cache groups without a kind"

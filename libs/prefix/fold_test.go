@@ -160,8 +160,17 @@ func TestMemoryIsBounded(t *testing.T) {
 		}
 		e.Fold(&ev, nil)
 	}
-	if s := e.Stats(); e.live+len(e.others) > 32<<12 || s.Overflow == 0 || s.Partial == "" || s.Waiting > 1 {
+	s := e.Stats()
+	if e.live+len(e.others) > 32<<12 || s.Overflow == 0 || s.Partial == "" || s.Waiting > 1 {
 		t.Errorf("%d blocks, %+v", e.live+len(e.others), s)
+	}
+	b := NewEngine(EngineOptions{BlockSize: 16, Blocks: 1})
+	e.Snapshot(func(r Run) bool {
+		b.Restore(&r)
+		return true
+	})
+	if b.overfull = false; b.Stats().Partial == "" {
+		t.Errorf("restored: %+v", b.Stats())
 	}
 }
 
@@ -269,6 +278,60 @@ func TestSnapshotOfTwins(t *testing.T) {
 	}
 	if !maps.Equal(copiesOf(e), copiesOf(b)) {
 		t.Errorf("copies %v, want %v", copiesOf(b), copiesOf(e))
+	}
+}
+
+// What an engine has evicted, and why it is known only in part, is in its runs and in its snapshots.
+func TestWhatSnapshotsRemember(t *testing.T) {
+	tokens := prompt(48, 1)
+	late := stored(tokens, 16, 1, 2, 3)
+	late.HasGroup, late.Group = true, 1
+	cpu := stored(tokens, 16, 1)
+	cpu.Medium = "cpu"
+	fromCPU := kvevent.Event{Kind: kvevent.Removed, Hashes: []uint64{1}, Medium: "cpu"}
+	fromGPU := kvevent.Event{Kind: kvevent.Removed, Hashes: []uint64{3}}
+	foreign := stored(tokens[:16], 16, 9)
+	foreign.SpecKind, foreign.Group, foreign.HasGroup = "mamba", 2, true
+	for name, c := range map[string]struct {
+		events  []kvevent.Event
+		evicted bool
+		partial string
+	}{
+		"nothing":             {},
+		"stored":              {events: []kvevent.Event{stored(tokens, 16, 1, 2, 3)}},
+		"unknown removal":     {events: []kvevent.Event{fromGPU}},
+		"removed elsewhere":   {events: []kvevent.Event{cpu, fromCPU}},
+		"removed":             {events: []kvevent.Event{stored(tokens, 16, 1, 2, 3), fromGPU}, evicted: true},
+		"removed, not joined": {events: []kvevent.Event{foreign, {Kind: kvevent.Removed, Hashes: []uint64{9}, Group: 2, HasGroup: true}}, evicted: true},
+		"cleared":             {events: []kvevent.Event{stored(tokens, 16, 1), cpu, {Kind: kvevent.Cleared}}, evicted: true},
+		"group without kind":  {events: []kvevent.Event{stored(tokens, 16, 1), late}, partial: "without a kind"},
+		"too many copies":     {events: []kvevent.Event{stored(tokens, 16, 1, 2, 3), stored(tokens, 16, 1, 2, 3)}, partial: "more copies"},
+	} {
+		o := EngineOptions{BlockSize: 16, Blocks: 4}
+		r := newRig(t, o)
+		r.fold(c.events...)
+		o.Pool = "p"
+		fresh, x := NewEngine(o), NewIndex()
+		x.Replace("e", 2, func(yield func(*Run) bool) {
+			r.a.Snapshot(func(run Run) bool {
+				fresh.Restore(&run)
+				return yield(&run)
+			})
+		})
+		before, _ := r.x.Engine("e")
+		after, _ := x.Engine("e")
+		if before.Evicted != c.evicted || after.Evicted != c.evicted {
+			t.Errorf("%s: evicted %t in the index, %t after a snapshot; want %t", name, before.Evicted, after.Evicted, c.evicted)
+		}
+		for _, e := range []*Engine{r.a, r.b, fresh} {
+			s := e.Stats()
+			if s.Evicted != c.evicted || (s.Partial != "") != (c.partial != "") || !strings.Contains(s.Partial, c.partial) || s.Malformed != 0 {
+				t.Errorf("%s: %+v", name, s)
+			}
+		}
+		if after.Digest != r.a.Stats().Digest || fresh.Stats().Digest != after.Digest {
+			t.Errorf("%s: digests differ", name)
+		}
 	}
 }
 

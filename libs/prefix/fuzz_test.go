@@ -104,6 +104,9 @@ func nonsense(t *testing.T, pick func(n int) int, canonical, steps int) {
 		}
 		sa, sb := a.Stats(), b.Stats()
 		info, _ := x.Engine("e")
+		if sa.Evicted != sb.Evicted || sa.Evicted != info.Evicted || sa.Partial != sb.Partial {
+			t.Fatalf("step %d: folded %+v, restored %+v, index %+v\n%+v", i, sa, sb, info, ev)
+		}
 		if sa.Digest != sb.Digest || sb.Malformed != 0 || a.live != b.live || !maps.Equal(copiesOf(a), copiesOf(b)) {
 			t.Fatalf("step %d: folded %+v, restored %+v\n%+v", i, sa, sb, ev)
 		}

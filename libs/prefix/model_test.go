@@ -112,6 +112,7 @@ type modelEngine struct {
 	a, b *Engine // b is fed with a's runs alone
 	life uint64
 	gone bool // not in the index
+	lost bool // a gpu copy was removed in this life
 	gpu  map[uint64]bool
 	any  map[uint64]bool
 }
@@ -125,6 +126,7 @@ type modelBlock struct {
 func (m *modelEngine) reset() {
 	m.copies, m.blocks, m.seen = map[copyKey]int{}, map[uint64]*modelBlock{}, map[int]bool{}
 	m.gpu, m.any = map[uint64]bool{}, map[uint64]bool{}
+	m.lost = false
 }
 
 func (m *modelEngine) hash(end int) uint64 {
@@ -267,6 +269,7 @@ func (m *modelEngine) placeholder(h uint64, tier Tier, group int) {
 }
 
 func (m *modelEngine) remove(k copyKey) {
+	m.lost = m.lost || k.tier == GPU
 	if m.copies[k] > 1 {
 		m.copies[k]--
 	} else {
@@ -276,6 +279,7 @@ func (m *modelEngine) remove(k copyKey) {
 }
 
 func (m *modelEngine) clear() {
+	m.lost = true
 	maps.DeleteFunc(m.copies, func(k copyKey, _ int) bool { return k.tier == GPU })
 	m.prune()
 }

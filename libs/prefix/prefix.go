@@ -37,6 +37,7 @@ const (
 //	copies removed   Copy Removed: Keys; Hashes too where a key alone does not name the block, alone where it has none.
 //	blocks named     Copy Unchanged, Hashes and Keys: blocks that wait, or of which no copy is left, have these keys.
 //	sets changed     Copy Unchanged, Keys only: index keys to show or hide.
+//	group unknown    Split, and neither Hashes nor Keys: a group beside others does not say what it is.
 //	all gpu cleared  Clear.
 //
 // Any of the first three may show or hide its blocks as well. Entries are in the order in which they must be applied
@@ -54,7 +55,7 @@ type Run struct {
 	Shown          []uint64 // index keys of these blocks, all of them where copies are added; only if Split
 	Split          bool     // Shown stands in for Keys as what to show or hide, also when it is empty
 	// Clear says that every gpu copy is gone and both sets are empty: what other tiers still hold is shown again by
-	// the runs that follow. Nothing else is set.
+	// the runs that follow. Nothing else is set. To an engine of which nothing is known it says that it has evicted.
 	Clear bool
 }
 

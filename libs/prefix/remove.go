@@ -38,6 +38,7 @@ func (e *Engine) take(hash uint64, p place, o *output) bool {
 		e.others[f] = n - 1
 	}
 	e.tally(p.tier, -1)
+	e.evicted = e.evicted || p.tier == GPU
 	o.emit(&entry{copy: Removed, place: p, named: true, hash: hash})
 	return true
 }
@@ -46,6 +47,7 @@ func (e *Engine) take(hash uint64, p place, o *output) bool {
 func (e *Engine) drop(at uint32, p place, o *output) {
 	e.setCount(at, p, e.count(at, p)-1)
 	e.tally(p.tier, -1)
+	e.evicted = e.evicted || p.tier == GPU
 	b := &e.blocks[at]
 	b.flags = b.flags&^(heldGPU|heldAny) | e.held(at)
 	t := entry{copy: Removed, place: p, named: true, hash: b.hash}
@@ -76,7 +78,7 @@ func (e *Engine) clear(o *output) {
 	if !o.mute {
 		o.runs = append(o.runs, Run{Clear: true})
 	}
-	e.overfull = false
+	e.overfull, e.evicted = false, true
 	for f := range e.others {
 		if f.tier == GPU {
 			delete(e.others, f)

@@ -22,6 +22,9 @@ func (e *Engine) Restore(r *Run) {
 	case r.Copy == Added && len(r.Hashes) == 0:
 		e.see(p.group, &o)
 	case len(r.Hashes) == 0: // the sets follow from the copies
+		if r.Split && len(r.Keys) == 0 {
+			e.lackKind(p.group, &o)
+		}
 	case len(r.Keys) == 0:
 		ok = r.Copy == Added && e.restoreUnkeyed(r, p, &o)
 	default:
@@ -30,6 +33,7 @@ func (e *Engine) Restore(r *Run) {
 	if !ok { // or no room
 		e.stats.Malformed++
 	}
+	e.cut = e.cut || !e.room(1)
 }
 
 // fitsMore reports whether blocks can be numbered; how many may be kept was decided by whoever wrote the log.

@@ -1,9 +1,17 @@
 package prefix
 
 // Snapshot yields the full state as runs, parents first, copies repeated, until yield returns false. Given to Restore
-// of an Engine that holds nothing, or to Index.Replace, they rebuild it; but waiting blocks come without tokens.
+// of an Engine that holds nothing, or to Index.Replace, they rebuild it; but waiting blocks come without tokens. A run
+// that clears comes first where gpu copies were removed in this life: it tells those that hold nothing just that. That
+// more copies were announced once than the engine has blocks is told only while it is so.
 func (e *Engine) Snapshot(yield func(Run) bool) {
 	w := snapshot{e: e, yield: yield, gpu: map[uint64]bool{}, any: map[uint64]bool{}}
+	if e.evicted {
+		w.o.runs = append(w.o.runs, Run{Clear: true})
+	}
+	if e.kindless {
+		w.o.runs = append(w.o.runs, kindlessRun(0))
+	}
 	for _, g := range e.groups {
 		w.o.runs = append(w.o.runs, Run{Copy: Added, Group: int(g)})
 	}

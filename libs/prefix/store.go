@@ -36,7 +36,7 @@ func (e *Engine) placeOf(ev *kvevent.Event) (p place, known, ok bool) {
 
 // indexed reports whether blocks of a group can make a prefix hit by themselves: full attention in its forms. Without
 // a kind the group speaks for itself only where it is the sole one.
-func (e *Engine) indexed(ev *kvevent.Event, group int32) bool {
+func (e *Engine) indexed(ev *kvevent.Event, group int32, o *output) bool {
 	seen := slices.Contains(e.groups, group)
 	switch ev.SpecKind {
 	case "full_attention", "mla_attention", "sink_full_attention":
@@ -45,10 +45,22 @@ func (e *Engine) indexed(ev *kvevent.Event, group int32) bool {
 		if seen || group == 0 && len(e.groups) == 0 {
 			return true
 		}
-		e.kindless = e.kindless || group > 0 && ev.BlockSize > 0
+		if group > 0 && ev.BlockSize > 0 {
+			e.lackKind(group, o)
+		}
 	}
 	return false
 }
+
+// lackKind notes, and the first time logs, that a group beside others does not say what it is.
+func (e *Engine) lackKind(group int32, o *output) {
+	if !e.kindless && !o.mute {
+		o.runs = append(o.runs, kindlessRun(int(group)))
+	}
+	e.kindless = true
+}
+
+func kindlessRun(group int) Run { return Run{Group: group, Split: true} }
 
 // see notes that a group is indexed: what it does not hold is no longer held.
 func (e *Engine) see(group int32, o *output) {
@@ -83,7 +95,7 @@ func (e *Engine) store(ev *kvevent.Event, o *output) {
 	case !known:
 		e.stats.UnknownMedium += uint64(len(ev.Hashes))
 		return
-	case !e.indexed(ev, p.group):
+	case !e.indexed(ev, p.group, o):
 		e.stats.OtherGroups += uint64(len(ev.Hashes))
 		for _, h := range ev.Hashes {
 			e.addForeign(foreign{h, p}, o)
