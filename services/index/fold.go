@@ -155,6 +155,9 @@ func (w *writer) delta(b *bucket, it item, id string, d *eventsv1.Delta) {
 	}
 	if w.live {
 		w.metrics.lag.Observe(lag.Seconds())
+		if w.visible != nil {
+			w.visible(d)
+		}
 	}
 }
 

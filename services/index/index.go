@@ -19,6 +19,7 @@ import (
 	"github.com/warmpath/warmpath/libs/bus"
 	"github.com/warmpath/warmpath/libs/daemon"
 	"github.com/warmpath/warmpath/libs/fleet"
+	eventsv1 "github.com/warmpath/warmpath/proto/warmpath/events/v1"
 )
 
 const (
@@ -38,6 +39,10 @@ type Config struct {
 	Log     *slog.Logger          // nil is slog.Default()
 	Metrics prometheus.Registerer // nil is none
 	Health  *daemon.Health        // part "index" is ready when the stream was read to its end; nil is none
+
+	// Applied is called, by the one goroutine that writes, with each delta read live that Match can see from now on: for
+	// measurements that the histogram of the lag is too coarse for. It must not block. nil is none.
+	Applied func(*eventsv1.Delta)
 }
 
 // Run serves until ctx ends, then leaves the members, finishes the calls in progress and returns nil.
@@ -72,6 +77,7 @@ func run(ctx context.Context, cfg Config, owned uint64) error {
 	s := newStore(owned)
 	m := newMetrics(cfg.Metrics)
 	w := newWriter(conn, s, watcher, m, cfg.Log)
+	w.visible = cfg.Applied
 	r := reader{conn: conn, owned: owned, log: cfg.Log, out: w.in}
 	address := fleet.Reachable(cfg.Listener.Addr(), conn)
 	first := make(chan struct{})

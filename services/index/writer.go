@@ -8,6 +8,7 @@ import (
 
 	"github.com/warmpath/warmpath/libs/bus"
 	"github.com/warmpath/warmpath/libs/fleet"
+	eventsv1 "github.com/warmpath/warmpath/proto/warmpath/events/v1"
 )
 
 const (
@@ -27,6 +28,7 @@ type writer struct {
 	log     *slog.Logger
 	in      chan item
 	ready   func(why string) // tells the world; why is empty when Match may be asked
+	visible func(*eventsv1.Delta)
 
 	live      bool // what was in the stream at the start has been applied
 	buckets   map[bucketID]*bucket
