@@ -4,22 +4,8 @@ import (
 	"context"
 	"log/slog"
 
-	"github.com/warmpath/warmpath/services/router/policy"
+	"github.com/warmpath/warmpath/services/router/ledger"
 )
-
-// decision is a choice as people and the record see it: engines by name.
-type decision struct {
-	line
-	engineID string
-	seen     []seenEngine
-}
-
-// seenEngine is a candidate as it was when the choice was made.
-type seenEngine struct {
-	name    string
-	matched int // blocks that the index says it holds
-	cost    float64
-}
 
 // line is the decision line; its JSON is stable.
 type line struct {
@@ -43,53 +29,42 @@ type stages struct {
 	Pick     int64 `json:"pick"`
 }
 
-// decided notes a choice. The pool's lock is held, so it only copies; tell does the rest.
-func (p *pool) decided(rows []*row, choice policy.Choice) *decision {
-	w := rows[choice.Index]
-	d := &decision{engineID: w.engine.ID, seen: make([]seenEngine, len(rows))}
-	d.Chosen, d.Reason = w.engine.Name, choice.Reason
-	for i, w := range rows {
-		d.seen[i] = seenEngine{name: w.engine.Name, matched: p.matched[i]}
-		if choice.Costs != nil {
-			d.seen[i].cost = choice.Costs[i]
-		}
+// newLine says what the ledger decided on a wish: engines by name.
+func newLine(w *ledger.Wish, d *ledger.Decision) line {
+	l := line{
+		Model: w.Model, Resolved: w.Model, Chosen: d.Engine.Name, Reason: d.Reason,
+		Unknown: w.Score == nil, Partial: w.Score.GetPartial(),
 	}
-	if choice.Costs != nil {
-		d.Costs = make(map[string]float64, 0)
+	if d.Costs != nil {
+		l.Costs = make(map[string]float64, len(d.Names))
 	}
-	return d
-}
-
-// tell fills in what the line says; no lock is needed.
-func (d *decision) tell(q *wish) {
-	d.Model, d.Resolved = q.model, q.model
-	d.Unknown, d.Partial = q.score == nil, q.score.GetPartial()
-	for _, e := range d.seen {
+	for i, name := range d.Names {
 		if d.Costs != nil {
-			d.Costs[e.name] = e.cost
+			l.Costs[name] = d.Costs[i]
 		}
-		if e.matched > 0 {
-			if d.Scores == nil {
-				d.Scores = make(map[string]int)
+		if d.Matched[i] > 0 {
+			if l.Scores == nil {
+				l.Scores = make(map[string]int)
 			}
-			d.Scores[e.name] = e.matched
+			l.Scores[name] = d.Matched[i]
 		}
 	}
+	return l
 }
 
 // log writes the decision line.
-func (d *decision) log(ctx context.Context, log *slog.Logger) {
+func (l *line) log(ctx context.Context, log *slog.Logger) {
 	log.LogAttrs(ctx, slog.LevelInfo, "Got pod scores",
-		slog.String("x-request-id", d.ID),
-		slog.String("model", d.Model),
-		slog.String("resolvedTargetModel", d.Resolved),
-		slog.Int("priority", d.Priority),
-		slog.Any("scores", d.Scores),
-		slog.Any("costs", d.Costs),
-		slog.String("chosen", d.Chosen),
-		slog.String("reason", d.Reason),
-		slog.Bool("unknown", d.Unknown),
-		slog.Bool("partial", d.Partial),
-		slog.Any("us", d.Us),
+		slog.String("x-request-id", l.ID),
+		slog.String("model", l.Model),
+		slog.String("resolvedTargetModel", l.Resolved),
+		slog.Int("priority", l.Priority),
+		slog.Any("scores", l.Scores),
+		slog.Any("costs", l.Costs),
+		slog.String("chosen", l.Chosen),
+		slog.String("reason", l.Reason),
+		slog.Bool("unknown", l.Unknown),
+		slog.Bool("partial", l.Partial),
+		slog.Any("us", l.Us),
 	)
 }

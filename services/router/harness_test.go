@@ -21,6 +21,7 @@ import (
 
 	"github.com/warmpath/warmpath/libs/fleet"
 	scorerv1 "github.com/warmpath/warmpath/proto/warmpath/scorer/v1"
+	"github.com/warmpath/warmpath/services/router/ledger"
 )
 
 const model = "org/model-7b"
@@ -255,25 +256,19 @@ func (g *rig) idle() {
 	g.t.Helper()
 	p := g.rt.pool(poolRecord.ID)
 	empty := func() bool {
-		p.mu.Lock()
-		defer p.mu.Unlock()
-		for _, w := range p.all {
-			if w.active != 0 || len(w.waiting) != 0 || w.waitContext != 0 || w.uncached != 0 || w.waitSeconds != 0 ||
-				w.decodeContext != 0 || w.streamed.Load() != 0 {
+		for _, l := range p.Loads() {
+			if l != (ledger.Load{}) {
 				return false
 			}
 		}
+		p.mu.Lock()
+		defer p.mu.Unlock()
 		return p.total.inflight == 0 && p.total.queued == 0 && p.total.finished == p.total.arrivals
 	}
 	g.eventually("an empty ledger", empty)
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	p.keyed.Expire(time.Now().Add(time.Hour))
-	if n := p.sharing.Size(); n != 0 {
-		g.t.Errorf("%d heads still shared", n)
-	}
-	if n := p.keyed.Size(); n != 0 {
-		g.t.Errorf("%d keys still placed", n)
+	p.Sweep(g.fleet.View(), time.Now().Add(time.Hour))
+	if size := p.Size(); size != (ledger.Size{}) {
+		g.t.Errorf("the ledger still remembers %+v", size)
 	}
 }
 

@@ -229,7 +229,7 @@ func TestAKnownPoolWithoutEngineHoldsThenRefuses(t *testing.T) {
 		t.Errorf("held request: %d %s", resp.StatusCode, answer)
 	}
 	g.fleet.set(func(v *fleet.View) { v.Draining["id-late"] = true })
-	if p.ready(g.fleet.View(), model) {
+	if p.Ready(g.fleet.View(), model) {
 		t.Error("a draining engine counts")
 	}
 	g.idle()

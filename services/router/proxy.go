@@ -13,6 +13,7 @@ import (
 
 	"github.com/warmpath/warmpath/libs/fleet"
 	"github.com/warmpath/warmpath/libs/openai"
+	"github.com/warmpath/warmpath/services/router/ledger"
 )
 
 const (
@@ -64,12 +65,12 @@ func (b *retryBudget) take() bool {
 // exchange is one request with an engine chosen: its attempts, its answer and what came of it. It belongs to the
 // request's goroutine.
 type exchange struct {
-	rt       *router
-	q        *request
-	pool     *pool
-	wish     *wish
-	res      *reservation
-	decision *decision
+	rt   *router
+	q    *request
+	pool *pool
+	wish *ledger.Wish
+	res  *ledger.Reservation // the latest
+	line line                // of the first choice, but that the engine is the latest
 
 	retries int
 	status  int
@@ -122,7 +123,7 @@ func (rt *router) exchange(w http.ResponseWriter, r *http.Request, q *request) {
 // choose picks an engine and books it; at the first choice it also logs the decision.
 func (x *exchange) choose(ctx context.Context, scoring time.Duration) *openai.Error {
 	began := time.Now()
-	res, d := x.pool.reserve(x.rt.fleet.View(), x.wish, began)
+	res, d := x.pool.Reserve(x.rt.fleet.View(), x.wish, began)
 	if res == nil {
 		return &openai.Error{
 			Status: http.StatusServiceUnavailable, Code: "no_engine", RetryAfter: time.Second,
@@ -132,16 +133,15 @@ func (x *exchange) choose(ctx context.Context, scoring time.Duration) *openai.Er
 	picking := time.Since(began)
 	x.rt.metrics.took("pick", picking)
 	if x.res != nil { // a retry: the first decision stays the request's, its engine is replaced
-		x.res, x.decision.Chosen, x.decision.engineID = res, d.Chosen, d.engineID
+		x.res, x.line.Chosen = res, d.Engine.Name
 		return nil
 	}
-	x.res, x.decision = res, d
-	d.tell(x.wish)
-	d.ID, d.Us = x.q.id, stages{Tokenize: x.wish.score.GetTokenizeUs(), Score: scoring.Microseconds(), Pick: picking.Microseconds()}
-	d.log(ctx, x.rt.log)
+	x.res, x.line = res, newLine(x.wish, d)
+	x.line.ID, x.line.Us = x.q.id, stages{Tokenize: x.wish.Score.GetTokenizeUs(), Score: scoring.Microseconds(), Pick: picking.Microseconds()}
+	x.line.log(ctx, x.rt.log)
 	x.pool.count(func(t *totals) {
-		t.prompt += int64(res.prompt)
-		t.uncached += int64(res.uncached)
+		t.prompt += int64(res.Prompt)
+		t.uncached += int64(res.Uncached)
 	})
 	return nil
 }
@@ -174,9 +174,9 @@ func (x *exchange) send(ctx context.Context) (*http.Response, *openai.Error) {
 
 // failed counts a failure of the engine that is booked.
 func (x *exchange) failed(why string) {
-	if x.pool.failed(x.res.row, time.Now()) {
+	if x.res.Failed(time.Now()) {
 		x.rt.metrics.ejections.WithLabelValues(x.pool.id).Inc()
-		x.rt.log.Warn("engine ejected", "engine", x.decision.Chosen, "reason", why)
+		x.rt.log.Warn("engine ejected", "engine", x.line.Chosen, "reason", why)
 	}
 }
 
@@ -185,12 +185,15 @@ func (x *exchange) again(ctx context.Context, why string) bool {
 	if x.retries == maxRetries {
 		return false
 	}
-	x.wish.without[x.decision.engineID] = true
+	if x.wish.Without == nil {
+		x.wish.Without = make(map[string]bool)
+	}
+	x.wish.Without[x.res.Engine.ID] = true
 	old := x.res
 	if !x.rt.retries.take() || x.choose(ctx, 0) != nil {
 		return false
 	}
-	old.release(false, false)
+	old.Release(false, false)
 	x.retries++
 	x.rt.metrics.retries.WithLabelValues(why).Inc()
 	return true
@@ -215,7 +218,7 @@ func retryReason(resp *http.Response, err error) string {
 
 // attempt sends the request to the engine that is booked and returns when it has answered with a header.
 func (x *exchange) attempt(ctx context.Context) (*http.Response, error) {
-	engine := &x.res.engine
+	engine := &x.res.Engine
 	target := strings.TrimSuffix(engine.URL, "/") + x.q.path
 	if x.q.query != "" {
 		target += "?" + x.q.query
@@ -245,14 +248,12 @@ func pin(h http.Header, e *fleet.Engine) {
 
 // end releases the ledger and writes the record; it runs however the request ended.
 func (x *exchange) end(ctx context.Context) {
-	x.res.release(!x.first.IsZero(), x.outcome == outcomeOK || x.outcome == outcomeRefused && x.status < 500)
+	x.res.Release(!x.first.IsZero(), x.outcome == outcomeOK || x.outcome == outcomeRefused && x.status < 500)
 	output := x.output()
-	x.pool.count(func(t *totals) {
-		t.output += int64(output)
-		if x.outcome == outcomeOK && output > 0 {
-			x.pool.state.Finished(output)
-		}
-	})
+	x.pool.count(func(t *totals) { t.output += int64(output) })
+	if x.outcome == outcomeOK && output > 0 {
+		x.pool.Finished(output)
+	}
 	x.rt.metrics.request(x.status, x.outcome)
 	if x.q.stream && !x.first.IsZero() {
 		x.rt.metrics.ttft.WithLabelValues(x.pool.id).Observe(x.first.Sub(x.q.arrived).Seconds())

@@ -73,8 +73,8 @@ type shard struct {
 func (x *exchange) record(router string, now time.Time) *record {
 	r := &record{
 		Version: recordVersion, Router: router, Pool: x.q.pool.ID, LoRA: x.q.lora, API: x.q.path,
-		Arrived: x.q.arrived.UnixMicro(), line: x.decision.line, Engine: x.decision.engineID,
-		Generation: x.res.engine.Generation, Policy: string(x.pool.policy), PromptTokens: x.res.prompt, CachedPredicted: x.res.cached,
+		Arrived: x.q.arrived.UnixMicro(), line: x.line, Engine: x.res.Engine.ID,
+		Generation: x.res.Engine.Generation, Policy: string(x.rt.policy), PromptTokens: x.res.Prompt, CachedPredicted: x.res.Cached,
 		OutputTokens: x.output(), Seconds: now.Sub(x.q.arrived).Seconds(),
 		Retries: x.retries, Status: x.status, Outcome: x.outcome,
 	}
@@ -85,7 +85,7 @@ func (x *exchange) record(router string, now time.Time) *record {
 		}
 	}
 	r.times(x)
-	score := x.wish.score
+	score := x.wish.Score
 	if score == nil {
 		return r
 	}

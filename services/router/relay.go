@@ -17,7 +17,7 @@ const maxRead = 4 << 20
 func (x *exchange) relay(w http.ResponseWriter, r *http.Request, resp *http.Response) {
 	defer resp.Body.Close()
 	answer(w.Header(), resp.Header)
-	w.Header().Set(engineHeader, x.decision.Chosen)
+	w.Header().Set(engineHeader, x.line.Chosen)
 	x.status, x.outcome = resp.StatusCode, outcomeOK
 	if resp.StatusCode >= 400 {
 		x.outcome = outcomeRefused
@@ -85,7 +85,7 @@ func (rt *router) chunk() *[]byte {
 func (x *exchange) started(now time.Time) {
 	if x.first.IsZero() {
 		x.first = now
-		x.res.firstByte(now)
+		x.res.FirstByte(now)
 	}
 	x.last = now
 }
@@ -110,7 +110,7 @@ func (x *exchange) events(out *client, in io.Reader) error {
 			if x.first.IsZero() || tokens > 0 {
 				x.started(now)
 			}
-			x.res.token(tokens, gap(tokens, last, now))
+			x.res.Token(tokens, gap(tokens, last, now))
 		}
 		switch {
 		case errors.Is(err, io.EOF):

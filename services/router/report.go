@@ -3,14 +3,16 @@ package router
 import (
 	"context"
 	"encoding/json"
+	"sync"
 	"time"
 
 	"github.com/warmpath/warmpath/libs/bus"
+	"github.com/warmpath/warmpath/services/router/ledger"
 )
 
 const reportEvery = time.Second
 
-// totals count a pool's requests since this router started; queued is a gauge. The pool's lock guards them.
+// totals count a pool's requests since this router started; queued is a gauge. The pool's own lock guards them.
 type totals struct {
 	arrivals int64 // requests for this pool
 	finished int64 // of these, ended in whatever way
@@ -19,6 +21,15 @@ type totals struct {
 	output   int64
 	queued   int64 // requests that wait for an engine now
 	inflight int64
+}
+
+// pool is one pool: its ledger, and what the reports count beside it.
+type pool struct {
+	*ledger.Pool
+
+	id    string
+	mu    sync.Mutex // of total; the ledger has its own
+	total totals
 }
 
 // report is what a router says each second of one pool: counters since its start, and gauges.
@@ -44,15 +55,16 @@ type engineLoad struct {
 // report reads a pool's counters.
 func (p *pool) report(router string, started time.Time) report {
 	p.mu.Lock()
-	defer p.mu.Unlock()
 	t := p.total
+	p.mu.Unlock()
+	loads := p.Loads()
 	r := report{
 		Router: router, Started: started.Unix(), Pool: p.id,
 		Arrivals: t.arrivals, PromptTokens: t.prompt, UncachedTokens: t.uncached, OutputTokens: t.output,
-		Queued: t.queued, Inflight: t.inflight, Finished: t.finished, Engines: make(map[string]engineLoad, len(p.all)),
+		Queued: t.queued, Inflight: t.inflight, Finished: t.finished, Engines: make(map[string]engineLoad, len(loads)),
 	}
-	for id, w := range p.all {
-		r.Engines[id] = engineLoad{w.active, w.uncached}
+	for id, l := range loads {
+		r.Engines[id] = engineLoad{l.Active, l.Uncached}
 	}
 	return r
 }
@@ -84,11 +96,8 @@ func (rt *router) sendReports() {
 	size := 0
 	for id := range view.Pools {
 		p := rt.pool(id)
-		p.mu.Lock()
-		p.sync(view)
-		p.keyed.Expire(time.Now())
-		size += p.keyed.Size()
-		p.mu.Unlock()
+		p.Sweep(view, time.Now())
+		size += p.Size().Keys
 		r := p.report(rt.instance, rt.started)
 		rt.metrics.observe(&r)
 		data, err := json.Marshal(r)

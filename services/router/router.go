@@ -25,6 +25,7 @@ import (
 	"github.com/warmpath/warmpath/libs/bus"
 	"github.com/warmpath/warmpath/libs/daemon"
 	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/services/router/ledger"
 	"github.com/warmpath/warmpath/services/router/policy"
 )
 
@@ -174,6 +175,11 @@ func (rt *router) serveAll(ctx, life context.Context, end func(), conn *bus.Conn
 	return group.Wait()
 }
 
+// pick is the ledgers' Picker: the policy of the configuration.
+func (rt *router) pick(s *policy.State, o *policy.Observation, random uint64, costs []float64) policy.Choice {
+	return policy.Pick(rt.policy, s, o, random, costs)
+}
+
 // pool returns what this router knows of a pool. Pool ids come from the fleet's view, so their number is bounded.
 func (rt *router) pool(id string) *pool {
 	rt.mu.Lock()
@@ -182,7 +188,7 @@ func (rt *router) pool(id string) *pool {
 	if p == nil {
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(id)) // a hash never fails
-		p = newPool(id, rt.policy, rt.cfg.Seed^h.Sum64(), rt.started)
+		p = &pool{id: id, Pool: ledger.NewPool(id, rt.pick, rt.cfg.Seed^h.Sum64(), rt.started)}
 		rt.pools[id] = p
 	}
 	return p

@@ -16,6 +16,7 @@ import (
 	"github.com/warmpath/warmpath/libs/openai"
 	scorerv1 "github.com/warmpath/warmpath/proto/warmpath/scorer/v1"
 	"github.com/warmpath/warmpath/services/router/internal/placements"
+	"github.com/warmpath/warmpath/services/router/ledger"
 )
 
 const maxPath = 256
@@ -120,7 +121,7 @@ func (rt *router) admit(ctx context.Context, q *request) *openai.Error {
 	}
 	p := rt.pool(q.pool.ID)
 	p.count(func(t *totals) { t.arrivals++ })
-	if p.ready(rt.fleet.View(), q.model) {
+	if p.Ready(rt.fleet.View(), q.model) {
 		return nil
 	}
 	return rt.hold(ctx, p, q)
@@ -134,7 +135,7 @@ func (rt *router) hold(ctx context.Context, p *pool, q *request) *openai.Error {
 	defer timer.Stop()
 	for {
 		changed := rt.fleet.Changed()
-		if p.ready(rt.fleet.View(), q.model) {
+		if p.Ready(rt.fleet.View(), q.model) {
 			return nil
 		}
 		select {
@@ -161,7 +162,7 @@ func unknownModel(model string) *openai.Error {
 }
 
 // score asks for the request's matches. Without an answer the wish has the approximation only.
-func (rt *router) score(ctx context.Context, q *request) (*wish, time.Duration, *openai.Error) {
+func (rt *router) score(ctx context.Context, q *request) (*ledger.Wish, time.Duration, *openai.Error) {
 	began := time.Now()
 	scope := placements.Scope([]byte(q.pool.ID), []byte(q.lora), []byte(q.salt), q.scan.Value("tools"))
 	chain := placements.Chain(nil, scope, q.text())
@@ -189,6 +190,15 @@ func (rt *router) score(ctx context.Context, q *request) (*wish, time.Duration, 
 		}
 	}
 	return newWish(q, resp, chain), took, nil
+}
+
+// newWish is what the ledger must know of a request.
+func newWish(q *request, score *scorerv1.ScoreResponse, chain []uint64) *ledger.Wish {
+	text := q.text()
+	if text == nil {
+		text = q.body.raw
+	}
+	return &ledger.Wish{Score: score, Chain: chain, Bytes: len(text), Streams: q.stream, Model: q.model}
 }
 
 // unknownBecause says in a fixed word why there is no score; empty when there is one.

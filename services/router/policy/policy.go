@@ -64,7 +64,8 @@ type Candidate struct {
 
 	Blocks   int     // capacity of the cache
 	Mapped   int     // blocks that hold something
-	Usage    float64 // share of blocks in use by running requests
+	Usage    float64 // share of blocks in use by running requests, as the engine's last scrape said; 0 is not known
+	Queued   int     // waiting requests as the engine's last scrape said; 0 is not known
 	Evicted  bool    // it has evicted blocks
 	ColdWork float64 // uncached tokens sent to it, decayed over 30 s
 }

@@ -1,0 +1,173 @@
+// Package ledger is what one router knows of one pool's engines: the requests under way, where prompts were just
+// placed, what has been learned of each engine's speed, and whose answers failed. Reserve chooses an engine with a
+// policy and books the request there in one step under one short lock, so that simultaneous requests see one another.
+//
+// The router and the simulator run this same code. It has no I/O, no goroutines and no clock: time and randomness are
+// arguments, so equal calls in equal order make equal choices. It knows records and scores, but no HTTP, no metrics
+// and no log; what a decision looks like to people is package router's business.
+package ledger
+
+import (
+	"math/rand/v2"
+	"sync"
+	"time"
+
+	"github.com/warmpath/warmpath/libs/fleet"
+	scorerv1 "github.com/warmpath/warmpath/proto/warmpath/scorer/v1"
+	"github.com/warmpath/warmpath/services/router/internal/placements"
+	"github.com/warmpath/warmpath/services/router/policy"
+)
+
+// Picker chooses among the candidates of o, which are never none: policy.Pick with a policy's name, or another rule.
+// It may keep nothing of its arguments, appends its costs, if it has any, to costs[:0], and runs under the pool's lock.
+type Picker func(s *policy.State, o *policy.Observation, random uint64, costs []float64) policy.Choice
+
+// Pool is the ledger of one pool. All methods are safe for concurrent use; each locks the pool for microseconds. Memory
+// is bounded by the engines in the view, the requests under way and the bounds of package placements.
+type Pool struct {
+	id    string
+	epoch time.Time
+	pick  Picker
+
+	mu      sync.Mutex
+	view    *fleet.View // that rows were last matched with
+	rows    []*row      // in the view, sorted by engine id
+	all     map[string]*row
+	numbers uint32
+	keyed   placements.Keyed
+	pieces  placements.Pieces
+	sharing placements.Sharing
+	state   policy.State
+	random  *rand.Rand
+	turn    uint64
+
+	// Scratch of Reserve.
+	chosen  []*row
+	matched []int // of chosen: blocks that the index says they hold
+	seen    policy.Observation
+	costs   []float64
+}
+
+// NewPool starts the ledger of the pool with that id, empty. Equal seeds and calls give equal choices. The policy sees
+// times as seconds since epoch, which must not lie after the first call's now.
+func NewPool(id string, pick Picker, seed uint64, epoch time.Time) *Pool {
+	return &Pool{id: id, epoch: epoch, pick: pick, all: make(map[string]*row), random: rand.New(rand.NewPCG(seed, uint64(len(id))))}
+}
+
+// Wish is what a request asks of a pool. The ledger changes nothing in it.
+type Wish struct {
+	Score   *scorerv1.ScoreResponse // nil when nobody knows the tokens; must not change while the request is under way
+	Chain   []uint64                // chained hashes of the prompt's pieces of 512 bytes (placements.Chain), the approximation
+	Bytes   int                     // length of the prompt's text: without a score, 4 bytes are taken for a token
+	Streams bool                    // the answer is a stream, so that its first byte tells when its prefill is done
+	Model   string                  // as the client named it
+	Without map[string]bool         // engine ids that have failed it; may be nil
+}
+
+// Reserve chooses an engine of v and books the request there in one step; nil when no engine is left that serves the
+// model. now must not lie before that of earlier calls by more than calls that run at once may differ. Cost: linear in
+// the pool's engines and the prompt's blocks.
+func (p *Pool) Reserve(v *fleet.View, w *Wish, now time.Time) (*Reservation, *Decision) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sync(v)
+	p.keyed.Expire(now)
+	rows := p.usable(w, now)
+	if len(rows) == 0 {
+		return nil, nil
+	}
+	p.observe(w, rows, now)
+	choice := p.pick(&p.state, &p.seen, p.random.Uint64(), p.costs)
+	if choice.Costs != nil {
+		p.costs = choice.Costs
+	}
+	p.turn++
+	r := p.book(w, rows[choice.Index], choice.Index, now)
+	return r, p.decided(rows, choice)
+}
+
+// book enters the request in the ledger and the placements. The lock is held.
+func (p *Pool) book(w *Wish, at *row, i int, now time.Time) *Reservation {
+	prompt := p.seen.PromptTokens
+	c, rate := &p.seen.Candidates[i], p.state.Rate(at.engine.ID)
+	cached := max(0, min(c.Matched, prompt-1))
+	r := &Reservation{
+		Engine: at.engine, Prompt: prompt, Cached: cached, Uncached: prompt - cached,
+		pool: p, row: at, seconds: p.state.PrefillSeconds(cached, prompt), sent: now, streams: w.Streams,
+	}
+	r.alone = w.Streams && c.Waiting == 0
+	r.steps = p.state.StepsBefore(c, r.Uncached) * rate.Decode * p.state.StepSeconds(c.Active-c.Waiting, c.DecodeContext)
+	at.add(r)
+	r.expected = now.Add(time.Duration(at.waitSeconds * rate.Prefill * float64(time.Second)))
+	keys := w.Score.GetKeys()
+	r.placed = p.keyed.Place(at.number, keys[min(p.matched[i], len(keys)):])
+	p.pieces.Sent(at.number, w.Chain, now)
+	heads, _ := w.heads()
+	r.heads = p.sharing.Enter(heads)
+	at.health.chosen()
+	return r
+}
+
+// Ready says whether the pool has an engine in v that serves a model at all.
+func (p *Pool) Ready(v *fleet.View, model string) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sync(v)
+	for _, w := range p.rows {
+		if w.serves(model) {
+			return true
+		}
+	}
+	return false
+}
+
+// Finished teaches the mean output length: a request has ended well with so many output tokens.
+func (p *Pool) Finished(output int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.state.Finished(output)
+}
+
+// Scraped tells what an engine's own metrics say: the share of its blocks that running requests use, 0 to 1, and the
+// requests that wait in it. They stand until the next call or the engine's next life; 0 is not known, so who learns no
+// more of an engine says 0 and 0. An engine that no view has shown yet is ignored.
+func (p *Pool) Scraped(engine string, usage float64, queued int) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if w := p.all[engine]; w != nil {
+		w.usage, w.queued = usage, queued
+	}
+}
+
+// Sweep brings the ledger up to a view and ends placements that are over, as each Reserve does: for a pool without
+// traffic.
+func (p *Pool) Sweep(v *fleet.View, now time.Time) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.sync(v)
+	p.keyed.Expire(now)
+}
+
+// Size is how much a pool remembers beside its rows.
+type Size struct {
+	Keys  int // block keys that count as cached because their prompt was just placed
+	Heads int // of the prompts under way; 0 without any
+}
+
+// Size counts what is remembered.
+func (p *Pool) Size() Size {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return Size{Keys: p.keyed.Size(), Heads: p.sharing.Size()}
+}
+
+// Loads tells what is under way, by engine id: the engines of the view, and those that left it but still answer.
+func (p *Pool) Loads() map[string]Load {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	loads := make(map[string]Load, len(p.all))
+	for id, w := range p.all {
+		loads[id] = w.load()
+	}
+	return loads
+}

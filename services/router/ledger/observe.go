@@ -1,0 +1,99 @@
+package ledger
+
+import (
+	"time"
+
+	"github.com/warmpath/warmpath/libs/fleet"
+	scorerv1 "github.com/warmpath/warmpath/proto/warmpath/scorer/v1"
+	"github.com/warmpath/warmpath/services/router/internal/placements"
+	"github.com/warmpath/warmpath/services/router/policy"
+)
+
+// bytesPerToken estimates prompts whose tokens nobody knows.
+const bytesPerToken = 4
+
+// usable collects the rows that may be chosen: engines for decode or both before those for prefill alone, healthy ones
+// before ejected ones. With nothing better the ejected are tried: a wrong ejection must not stop a pool.
+func (p *Pool) usable(q *Wish, now time.Time) []*row {
+	for _, ejected := range []bool{false, true} {
+		for _, prefill := range []bool{false, true} {
+			p.chosen = p.chosen[:0]
+			for _, w := range p.rows {
+				if !q.Without[w.engine.ID] && w.serves(q.Model) &&
+					(w.engine.Role == fleet.Prefill) == prefill && w.health.usable(now) != ejected {
+					p.chosen = append(p.chosen, w)
+				}
+			}
+			if len(p.chosen) > 0 {
+				return p.chosen
+			}
+		}
+	}
+	return nil
+}
+
+// observe fills p.seen with what the policy may know. The lock is held.
+func (p *Pool) observe(q *Wish, rows []*row, now time.Time) {
+	o := &p.seen
+	p.matched = p.matched[:0]
+	*o = policy.Observation{Now: now.Sub(p.epoch).Seconds(), Turn: p.turn, Candidates: o.Candidates[:0]}
+	o.PromptTokens = q.Bytes / bytesPerToken
+	if len(q.Chain) > 0 {
+		o.FirstKey = q.Chain[0]
+	}
+	keys := q.Score.GetKeys()
+	if q.Score != nil {
+		o.PromptTokens, o.BlockSize = int(q.Score.PromptTokens), int(q.Score.BlockSize)
+		if len(keys) > 0 {
+			o.FirstKey = keys[0]
+		}
+	}
+	p.hear(q.Score.GetEngines())
+	best := 0
+	for _, w := range rows {
+		held := int(max(w.score.GetGpu(), w.score.GetAny()))
+		if e := w.score; e != nil {
+			w.mapped, w.evicted = int(e.Visible), e.Evicted
+		}
+		c := w.candidate(p.epoch, now)
+		if q.Score != nil {
+			c.Matched = p.keyed.Depth(w.number, keys, min(held, len(keys))) * o.BlockSize
+		}
+		if !q.answeredFor(w) {
+			c.Matched = max(c.Matched, p.pieces.Depth(w.number, q.Chain, now)*placements.PieceBytes/bytesPerToken)
+		}
+		best = max(best, c.Matched)
+		o.Candidates, p.matched = append(o.Candidates, c), append(p.matched, held)
+	}
+	heads, tokens := q.heads()
+	o.Sharing = p.sharing.Count(heads, best/tokens/2)
+}
+
+// hear lays each engine's score beside its row: one look in a map for each engine, and no map for each request.
+func (p *Pool) hear(scores []*scorerv1.EngineScore) {
+	for _, w := range p.rows {
+		w.score = nil
+	}
+	for _, e := range scores {
+		if w := p.all[e.Engine]; w != nil {
+			w.score = e
+		}
+	}
+}
+
+// answeredFor says whether the index speaks for an engine: its prompt was scored, its bucket answered for, and its
+// events are heard. Else what the router sent there lately is the better guess.
+func (q *Wish) answeredFor(w *row) bool {
+	if q.Score == nil || w.engine.State == fleet.Blind || w.engine.State == fleet.Silent {
+		return false
+	}
+	return w.score != nil || !q.Score.Partial
+}
+
+// heads are the chained hashes that tell how far two prompts agree, and how many tokens one stands for.
+func (q *Wish) heads() (chain []uint64, tokens int) {
+	if keys := q.Score.GetKeys(); len(keys) > 0 {
+		return keys, int(q.Score.BlockSize)
+	}
+	return q.Chain, placements.PieceBytes / bytesPerToken
+}

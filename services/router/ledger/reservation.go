@@ -1,0 +1,111 @@
+package ledger
+
+import (
+	"time"
+
+	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/services/router/internal/placements"
+	"github.com/warmpath/warmpath/services/router/policy"
+)
+
+const (
+	keepGaps  = 64 // of one request
+	leastGaps = 8  // fewer say little
+)
+
+// Reservation is one request's place in the ledger, from the choice to its end. It belongs to the request's goroutine;
+// its methods lock the pool where they need to. Every one must be released. The exported fields are for reading.
+type Reservation struct {
+	Engine   fleet.Engine // as it was at the choice
+	Prompt   int          // tokens, an estimate where nobody knows them
+	Cached   int          // of these, believed to be on the engine
+	Uncached int          // the rest; at least one of a prompt that has any
+
+	pool     *Pool
+	row      *row
+	seconds  float64
+	sent     time.Time
+	expected time.Time // when an answer that does not stream is taken to decode
+	streams  bool
+	alone    bool      // nobody waited there when it was chosen: its first byte teaches the prefill rate
+	steps    float64   // seconds of its TTFT that are other steps
+	gaps     []float64 // latest gaps between tokens, at most keepGaps
+	gapsSeen int
+	streamed int64
+	first    bool
+	ended    bool
+	placed   *placements.Placement
+	heads    []uint64
+}
+
+// FirstByte says that the engine has begun to answer: the request decodes from now on.
+func (r *Reservation) FirstByte(now time.Time) {
+	r.pool.mu.Lock()
+	defer r.pool.mu.Unlock()
+	if !r.first {
+		if r.alone {
+			r.pool.state.FirstByte(r.Engine.ID, now.Sub(r.sent).Seconds(), r.steps, r.seconds, r.Uncached)
+		}
+		r.row.decode(r, now)
+	}
+	r.pool.keyed.FirstByte(r.placed, now)
+	r.row.health.answers()
+}
+
+// Token counts n streamed tokens. gap is the time since the token before, where one came alone; 0 is not known. It
+// takes no lock.
+func (r *Reservation) Token(n int, gap time.Duration) {
+	r.streamed += int64(n)
+	r.row.streamed.Add(int64(n))
+	if gap <= 0 {
+		return
+	}
+	if len(r.gaps) < keepGaps {
+		r.gaps = append(r.gaps, gap.Seconds())
+	} else {
+		r.gaps[r.gapsSeen%keepGaps] = gap.Seconds()
+	}
+	r.gapsSeen++
+}
+
+// learn teaches the engine's decode rate from the median gap, which prefills of others hardly touch. The lock is held.
+func (r *Reservation) learn() {
+	if w := r.row; len(r.gaps) >= leastGaps {
+		model := r.pool.state.StepSeconds(w.active-len(w.waiting), w.decodeContext+int(w.streamed.Load()))
+		r.pool.state.Gap(r.Engine.ID, policy.Median(r.gaps), model)
+	}
+}
+
+// Failed counts a failure of the engine and says whether the engine is now ejected: passed over for a while.
+func (r *Reservation) Failed(now time.Time) (ejected bool) {
+	r.pool.mu.Lock()
+	defer r.pool.mu.Unlock()
+	return r.row.health.bad(now)
+}
+
+// Release ends the reservation; only the first call counts. answered says whether the prompt was computed, whole
+// whether the answer came to its end.
+func (r *Reservation) Release(answered, whole bool) {
+	r.pool.mu.Lock()
+	defer r.pool.mu.Unlock()
+	if r.ended {
+		return
+	}
+	r.ended = true
+	r.learn()
+	r.pool.sharing.Leave(r.heads)
+	r.row.active--
+	if r.first {
+		r.row.decodeContext -= r.Prompt
+	} else {
+		r.row.stopWaiting(r)
+	}
+	r.row.streamed.Add(-r.streamed)
+	if !answered {
+		r.pool.keyed.Drop(r.placed)
+	}
+	if r.row.health.probing = false; whole {
+		r.row.health.good()
+	}
+	r.pool.forget(r.row)
+}

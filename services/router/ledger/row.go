@@ -1,0 +1,189 @@
+package ledger
+
+import (
+	"math"
+	"slices"
+	"sync/atomic"
+	"time"
+
+	"github.com/warmpath/warmpath/libs/fleet"
+	scorerv1 "github.com/warmpath/warmpath/proto/warmpath/scorer/v1"
+	"github.com/warmpath/warmpath/services/router/policy"
+)
+
+const coldDecay = 30 * time.Second // in which the memory of cold work falls to 1/e
+
+// row is this router's ledger of one engine. The pool's lock guards it, but for streamed.
+type row struct {
+	number   uint32 // names the engine in placements; never used twice
+	engine   fleet.Engine
+	listed   bool // the fleet's view has it
+	draining bool
+
+	active        int
+	waiting       []*Reservation // without a first byte, in the order sent
+	waitContext   int
+	uncached      int
+	waitSeconds   float64
+	decodeContext int
+	streamed      atomic.Int64 // tokens streamed by the decoding ones
+	lastFirst     time.Time
+
+	coldWork float64
+	coldAt   time.Time
+
+	score   *scorerv1.EngineScore // of the request that is looked at now; nil where nobody answered
+	mapped  int                   // as the last score said
+	evicted bool
+
+	usage  float64 // as last scraped
+	queued int
+
+	health health
+}
+
+// Load is what one router has under way on one engine; the zero value is an idle engine.
+type Load struct {
+	Active        int     // requests not finished
+	Waiting       int     // of these, without a first byte
+	WaitContext   int     // prompt tokens of the waiting
+	Uncached      int     // of these, not cached when they were sent
+	WaitSeconds   float64 // prefill seconds of the waiting, as the profile says
+	DecodeContext int     // prompt tokens of those that decode
+	Streamed      int     // tokens streamed so far by requests not finished
+}
+
+func (w *row) load() Load {
+	return Load{
+		Active: w.active, Waiting: len(w.waiting), WaitContext: w.waitContext, Uncached: w.uncached, WaitSeconds: w.waitSeconds,
+		DecodeContext: w.decodeContext, Streamed: int(w.streamed.Load()),
+	}
+}
+
+// sync brings the rows up to a view. The lock is held. An engine that left keeps its row while requests are under way.
+func (p *Pool) sync(v *fleet.View) {
+	if p.view == v {
+		return
+	}
+	p.view, p.rows = v, nil
+	for _, w := range p.all {
+		w.listed = false
+	}
+	for _, e := range v.InPool(p.id) {
+		w := p.all[e.ID]
+		if w == nil {
+			p.numbers++
+			w = &row{number: p.numbers}
+			p.all[e.ID] = w
+		} else if w.engine.Generation != e.Generation {
+			// A new life has an empty cache; what was sent to the old one is forgotten with its number.
+			p.numbers++
+			w.number, w.mapped, w.evicted, w.usage, w.queued = p.numbers, 0, false, 0, 0
+		}
+		w.engine, w.listed, w.draining = e, true, v.Draining[e.ID]
+		p.rows = append(p.rows, w)
+	}
+	for _, w := range p.all {
+		p.forget(w)
+	}
+}
+
+// forget drops the row of an engine that is gone and has nothing under way. The lock is held.
+func (p *Pool) forget(w *row) {
+	if !w.listed && w.active == 0 && p.all[w.engine.ID] == w {
+		delete(p.all, w.engine.ID)
+		p.state.Forget(w.engine.ID)
+	}
+}
+
+// serves says whether the engine takes requests for a model.
+func (w *row) serves(model string) bool {
+	e := &w.engine
+	if w.draining || e.State == fleet.Gone {
+		return false
+	}
+	for i := range e.Models {
+		if e.Models[i].ID == model {
+			return true
+		}
+	}
+	return len(e.Models) == 0
+}
+
+// add books a reservation. The pool's lock is held.
+func (w *row) add(r *Reservation) {
+	w.active++
+	w.waiting = append(w.waiting, r)
+	w.waitContext += r.Prompt
+	w.uncached += r.Uncached
+	w.waitSeconds += r.seconds
+	w.coldWork = w.cold(r.sent) + float64(r.Uncached)
+	w.coldAt = r.sent
+}
+
+// cold is the uncached work sent to the engine, decayed to now.
+func (w *row) cold(now time.Time) float64 {
+	if w.coldAt.IsZero() {
+		return 0
+	}
+	return w.coldWork * math.Exp(-now.Sub(w.coldAt).Seconds()/coldDecay.Seconds())
+}
+
+// stopWaiting takes a reservation out of the queue. The pool's lock is held.
+func (w *row) stopWaiting(r *Reservation) {
+	i := slices.Index(w.waiting, r)
+	w.waiting = slices.Delete(w.waiting, i, i+1)
+	w.waitContext -= r.Prompt
+	w.uncached -= r.Uncached
+	w.waitSeconds -= r.seconds
+	if len(w.waiting) == 0 {
+		w.waitSeconds = 0 // no rounding error outlives the queue
+	}
+}
+
+// decode moves a reservation from waiting to decoding. The pool's lock is held.
+func (w *row) decode(r *Reservation, now time.Time) {
+	w.stopWaiting(r)
+	r.first = true
+	w.decodeContext += r.Prompt
+	w.lastFirst = now
+}
+
+// settle lets answers that do not stream decode once their prefill should be done: their first byte is their last.
+func (w *row) settle(now time.Time) {
+	for i := 0; i < len(w.waiting); {
+		if r := w.waiting[i]; !r.streams && now.After(r.expected) {
+			w.decode(r, r.expected)
+			continue
+		}
+		i++
+	}
+}
+
+// candidate is the row as the policy sees it. The pool's lock is held.
+func (w *row) candidate(epoch, now time.Time) policy.Candidate {
+	w.settle(now)
+	c := policy.Candidate{
+		Engine:        w.engine.ID,
+		Active:        w.active,
+		Waiting:       len(w.waiting),
+		DecodeContext: w.decodeContext + int(w.streamed.Load()),
+		WaitContext:   w.waitContext,
+		Uncached:      w.uncached,
+		WaitSeconds:   w.waitSeconds,
+		Blocks:        w.engine.Blocks,
+		Mapped:        w.mapped,
+		Usage:         w.usage,
+		Queued:        w.queued,
+		Evicted:       w.evicted,
+		ColdWork:      w.cold(now),
+	}
+	if len(w.waiting) > 0 {
+		c.OldestSent = w.waiting[0].sent.Sub(epoch).Seconds()
+		c.OldestSeconds = w.waiting[0].seconds
+	}
+	if !w.lastFirst.IsZero() {
+		c.LastFirst = w.lastFirst.Sub(epoch).Seconds()
+	}
+	return c
+}
