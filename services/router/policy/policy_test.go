@@ -105,7 +105,7 @@ func TestCostOfAnIdleEngine(t *testing.T) {
 
 func warmParts(s *State, o *Observation) []float64 {
 	f := look(s, o)
-	return []float64{f.queue(s, o, &o.Candidates[0], 8000, .014, 0)}
+	return []float64{f.queue(o, &o.Candidates[0], s.Rate(o.Candidates[0].Engine).Prefill, 8000, .014)}
 }
 
 func TestOtherPolicies(t *testing.T) {

@@ -54,19 +54,35 @@ func (s *State) profile() Profile {
 // says: linear in the rest, and quadratic for attention over what is before each token.
 func (s *State) PrefillSeconds(cached, prompt int) float64 {
 	p := s.profile()
-	h, l := float64(cached), float64(prompt)
-	return (p.Prefill*(l-h) + p.Quadratic*(l-h)*(h+(l-h)/2)/1e6) / 1000
+	return p.prefill(cached, prompt)
 }
 
 // StepSeconds predicts a decode step of an engine as the profile says, in which so many sequences take part.
 func (s *State) StepSeconds(decoding, context int) float64 {
 	p := s.profile()
-	return (p.Step + p.Sequence*float64(decoding) + p.Context*float64(context)/1000) / 1000
+	return p.step(decoding, context)
 }
 
 // StepsBefore predicts how many steps of c pass before the first token of a prompt with so much uncached.
 func (s *State) StepsBefore(c *Candidate, uncached int) float64 {
-	steps := math.Ceil(float64(c.Uncached+uncached) / float64(s.profile().Chunk))
+	p := s.profile()
+	return p.stepsBefore(c, uncached)
+}
+
+// prefill is PrefillSeconds: a choice reads the profile once and asks it of every candidate.
+func (p *Profile) prefill(cached, prompt int) float64 {
+	h, l := float64(cached), float64(prompt)
+	return (p.Prefill*(l-h) + p.Quadratic*(l-h)*(h+(l-h)/2)/1e6) / 1000
+}
+
+// step is StepSeconds.
+func (p *Profile) step(decoding, context int) float64 {
+	return (p.Step + p.Sequence*float64(decoding) + p.Context*float64(context)/1000) / 1000
+}
+
+// stepsBefore is StepsBefore.
+func (p *Profile) stepsBefore(c *Candidate, uncached int) float64 {
+	steps := math.Ceil(float64(c.Uncached+uncached) / float64(p.Chunk))
 	if c.Active > 0 {
 		steps += 0.5 // a step under way has half of itself left
 	}

@@ -13,12 +13,14 @@ const (
 
 // fleet is what the cost of every candidate needs of all of them.
 type fleet struct {
-	active float64 // A: mean active requests
-	beta   float64 // share of load in a decode step, squared: weight of what is done to others
-	hot    float64 // g: below 1 where one prefix alone needs more engines than hold it
-	cold   bool    // nobody holds half of the prompt
-	block  float64
-	phi    float64 // mean prefill factor
+	profile Profile
+	output  float64 // mean output tokens of a request
+	active  float64 // A: mean active requests
+	beta    float64 // share of load in a decode step, squared: weight of what is done to others
+	hot     float64 // g: below 1 where one prefix alone needs more engines than hold it
+	cold    bool    // nobody holds half of the prompt
+	block   float64
+	phi     float64 // mean prefill factor
 }
 
 // warm is the marginal fleet cost: the request's own TTFT, what it does to running decodes, what its decode will cost
@@ -40,9 +42,9 @@ func warm(s *State, o *Observation, random uint64, costs []float64) Choice {
 func held(o *Observation, c *Candidate) int { return max(0, min(c.Matched, o.PromptTokens-1)) }
 
 func look(s *State, o *Observation) fleet {
-	p := s.profile()
 	n := float64(len(o.Candidates))
-	f := fleet{hot: 1, block: 16}
+	f := fleet{profile: s.profile(), output: s.meanOutput(), hot: 1, block: 16}
+	p := &f.profile
 	if o.BlockSize > 0 {
 		f.block = float64(o.BlockSize)
 	}
@@ -72,51 +74,49 @@ func look(s *State, o *Observation) fleet {
 }
 
 func (f *fleet) cost(s *State, o *Observation, c *Candidate) float64 {
-	p, rate := s.profile(), s.Rate(c.Engine)
+	rate := s.Rate(c.Engine)
 	matched := held(o, c)
 	uncached := float64(o.PromptTokens - matched)
-	own := rate.Prefill * s.PrefillSeconds(matched, o.PromptTokens)
-	active, decoding := float64(c.Active), float64(c.Active-c.Waiting)
-	step := rate.Decode * s.StepSeconds(c.Active-c.Waiting, c.DecodeContext)
+	own := rate.Prefill * f.profile.prefill(matched, o.PromptTokens)
+	step := rate.Decode * f.profile.step(c.Active-c.Waiting, c.DecodeContext)
 
-	cost := f.queue(s, o, c, uncached, step, decoding) + own
-	cost += s.StepsBefore(c, o.PromptTokens-matched) * step
-	cost += f.beta * f.hot * own * active // stalls the running decodes
-	cost += f.beta * f.decode(s, o, c, rate.Decode)
-	return cost + f.memory(p, c, uncached)
+	cost := f.queue(o, c, rate.Prefill, uncached, step) + own
+	cost += f.profile.stepsBefore(c, o.PromptTokens-matched) * step
+	cost += f.beta * f.hot * own * float64(c.Active) // stalls the running decodes
+	cost += f.beta * f.decode(o, c, rate.Decode)
+	return cost + f.memory(c, uncached)
 }
 
 // queue is the wait for what was sent before, and where the cache is full, for sequences to end.
-func (f *fleet) queue(s *State, o *Observation, c *Candidate, uncached, step, decoding float64) float64 {
+func (f *fleet) queue(o *Observation, c *Candidate, phi, uncached, step float64) float64 {
 	wait := 0.
 	if c.Waiting > 0 {
-		phi := s.Rate(c.Engine).Prefill
 		run := (o.Now - max(c.LastFirst, c.OldestSent)) / phi // of the oldest one's work, how much is done
 		wait = phi * max(0, c.WaitSeconds-max(0, min(run, c.OldestSeconds)))
 	}
-	blocks := float64(c.Blocks)
+	blocks, decoding := float64(c.Blocks), float64(c.Active-c.Waiting)
 	need := (float64(c.Uncached) + uncached) / f.block
 	if blocks > 0 && decoding > 0 && c.Usage*blocks+need > blocks {
-		wait += kvWaitFactor * float64(c.Waiting+1) * s.meanOutput() * step / decoding
+		wait += kvWaitFactor * float64(c.Waiting+1) * f.output * step / decoding
 	}
 	return wait
 }
 
 // decode is how much slower the request decodes here than alone, and how much it slows each sequence here.
-func (f *fleet) decode(s *State, o *Observation, c *Candidate, rate float64) float64 {
-	p, output := s.profile(), s.meanOutput()
+func (f *fleet) decode(o *Observation, c *Candidate, rate float64) float64 {
+	p, output := &f.profile, f.output
 	load := p.Sequence*float64(c.Active) + p.Context*float64(c.DecodeContext+c.WaitContext)/1000
 	others := (p.Sequence + p.Context*(float64(o.PromptTokens)+output/2)/1000) * float64(c.Active)
 	return output * rate * (load + others) / 1000
 }
 
 // memory is the price of the blocks that the prompt evicts, and for a cold prompt of room already taken.
-func (f *fleet) memory(p Profile, c *Candidate, uncached float64) float64 {
+func (f *fleet) memory(c *Candidate, uncached float64) float64 {
 	if c.Blocks <= 0 {
 		return 0
 	}
 	blocks, mapped := float64(c.Blocks), float64(c.Mapped)+float64(c.Uncached)/f.block
-	token := p.Prefill * evictFactor / 1000 * f.phi
+	token := f.profile.Prefill * evictFactor / 1000 * f.phi
 	evicted := max(0, uncached/f.block-max(0, blocks-mapped))
 	price := f.hot * evictPrice * evicted * f.block * token * (1 + f.beta*f.active)
 	if f.cold {
