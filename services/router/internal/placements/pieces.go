@@ -49,7 +49,7 @@ func (p *Pieces) Sent(engine uint32, chain []uint64, now time.Time) {
 		p.old, p.young = p.young, make(map[keyAt]time.Time)
 	}
 	for _, h := range chain {
-		p.young[keyAt{h, engine}] = now
+		p.young[at(h, engine)] = now
 	}
 }
 
@@ -59,7 +59,7 @@ func (p *Pieces) Depth(engine uint32, chain []uint64, now time.Time) int {
 	low, high := 0, len(chain)
 	for low < high {
 		mid := low + (high-low)/8 // most engines know little or nothing
-		if p.lately(keyAt{chain[mid], engine}, now) {
+		if p.lately(at(chain[mid], engine), now) {
 			low = mid + 1
 		} else {
 			high = mid
@@ -68,10 +68,10 @@ func (p *Pieces) Depth(engine uint32, chain []uint64, now time.Time) int {
 	return low
 }
 
-func (p *Pieces) lately(at keyAt, now time.Time) bool {
-	sent, ok := p.young[at]
+func (p *Pieces) lately(key keyAt, now time.Time) bool {
+	sent, ok := p.young[key]
 	if !ok {
-		sent, ok = p.old[at]
+		sent, ok = p.old[key]
 	}
 	return ok && now.Sub(sent) < maxAge
 }

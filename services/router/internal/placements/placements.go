@@ -15,10 +15,11 @@ const Linger = 2 * time.Second
 // maxKeys bounds the keys under way in one Keyed; more requests are not remembered.
 const maxKeys = 1 << 20
 
-type keyAt struct {
-	key    uint64
-	engine uint32
-}
+// keyAt is a key at an engine, as one word: maps of words are twice as fast as maps of pairs. Keys are hashes of 64 bits,
+// so two pairs share a word no more often than two prompts share a key.
+type keyAt uint64
+
+func at(key uint64, engine uint32) keyAt { return keyAt(key ^ uint64(engine)*0x9e3779b97f4a7c15) }
 
 // Keyed counts, for each block key and engine, the requests under way that compute it. The zero value is ready.
 type Keyed struct {
@@ -52,7 +53,7 @@ func (k *Keyed) Place(engine uint32, keys []uint64) *Placement {
 		k.count = make(map[keyAt]int32)
 	}
 	for _, key := range keys {
-		k.count[keyAt{key, engine}]++
+		k.count[at(key, engine)]++
 	}
 	k.keys += len(keys)
 	return &Placement{engine: engine, keys: keys}
@@ -61,7 +62,7 @@ func (k *Keyed) Place(engine uint32, keys []uint64) *Placement {
 // Depth is how many leading keys engine holds when the index says from: those it knows and, on from there, those under
 // way. Cost: one look where nothing is placed, else logarithmic in the keys placed.
 func (k *Keyed) Depth(engine uint32, keys []uint64, from int) int {
-	held := func(i int) bool { return k.count[keyAt{keys[i], engine}] > 0 }
+	held := func(i int) bool { return k.count[at(keys[i], engine)] > 0 }
 	if len(k.count) == 0 || from >= len(keys) || !held(from) {
 		return from
 	}
@@ -96,9 +97,9 @@ func (k *Keyed) Drop(p *Placement) {
 	p.ended = true
 	k.keys -= len(p.keys)
 	for _, key := range p.keys {
-		at := keyAt{key, p.engine}
-		if k.count[at]--; k.count[at] == 0 {
-			delete(k.count, at)
+		here := at(key, p.engine)
+		if k.count[here]--; k.count[here] == 0 {
+			delete(k.count, here)
 		}
 	}
 	p.keys = nil
