@@ -50,6 +50,7 @@ func bans() []ban {
 		{from: "libs/prefix", to: "net", why: "memory only"},
 		{from: "libs/kvevent", to: "net", why: "pure"},
 		{from: "libs/blockkey", to: "net", why: "pure"},
+		{from: "services/router/ledger", to: "github.com/prometheus/", why: "it decides and counts nothing: the simulator runs it unchanged"},
 		{from: "services/router/policy", to: "github.com/", why: cores},
 		{from: "services/router/policy", to: "google.golang.org/", why: cores},
 		{from: "services/autoscaler/decide", to: "github.com/", why: cores},

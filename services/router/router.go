@@ -3,7 +3,7 @@
 //
 // It is thin: no tokenizer, no index, no Kubernetes. Bodies are scanned, never decoded; answers are not parsed but for
 // the usage chunk. When the scorer is away it approximates, when NATS is away it goes on with the last view of the
-// fleet. Choosing is package policy; the events of engines are ingest's and index's business.
+// fleet. Choosing is packages ledger and policy; the events of engines are ingest's and index's business.
 package router
 
 import (
