@@ -90,6 +90,11 @@ func TestADecisionSaysWhatItWasMadeAmong(t *testing.T) {
 	if d.Engine.ID != "e03" || r.Engine.ID != "e03" || r.Prompt != 6401 || r.Cached != 4800 || r.Uncached != 1601 {
 		t.Errorf("reserved %+v", r)
 	}
+	said := fmt.Sprint(*d)
+	p.Reserve(viewOf(4), wishOf(keysOf(2, 100), map[string]uint32{"e00": 100}, true), time.Unix(50_001, 0))
+	if fmt.Sprint(*d) != said {
+		t.Errorf("the next choice made %+v of %s", d, said)
+	}
 }
 
 // TestSimultaneousRequestsLeaveAnEmptyLedger calls everything at once; the race detector judges too.
@@ -110,17 +115,21 @@ func TestSimultaneousRequestsLeaveAnEmptyLedger(t *testing.T) {
 				} else if r.IntN(5) == 0 {
 					res.Failed(now)
 				}
-				switch r.IntN(8) {
-				case 0:
-					p.Scraped(res.Engine.ID, .5, 3)
-				case 1:
-					p.Finished(100)
-				case 2:
-					p.Sweep(view, now)
-				case 3:
-					p.Loads()
-				}
 				res.Release(answered, answered)
+			}
+		})
+	}
+	for _, call := range []func(){ // each alone in its goroutine, where no other call's lock hides a race
+		func() { p.Scraped("e01", .5, 3) },
+		func() { p.Finished(100) },
+		func() { p.Sweep(view, start) },
+		func() { p.Ready(view, model) },
+		func() { p.Size() },
+		func() { p.Loads() },
+	} {
+		wait.Go(func() {
+			for range 500 {
+				call()
 			}
 		})
 	}
