@@ -14,6 +14,7 @@ const (
 	readAheadBytes = 16 << 20 // bytes, that a reader asks the server for in advance
 	readExpiry     = 10 * time.Second
 	readHeartbeat  = 2 * time.Second // twice this without a sign from the server ends a consumer
+	readIdle       = 2 * time.Second // without a message, before a reader with an end asks whether there is more
 	consumerLinger = 30 * time.Second
 )
 
@@ -28,49 +29,114 @@ type Message struct {
 	Pending uint64 // messages on the reader's subjects that were stored after this one, when it was sent
 }
 
-// Follow calls fn, from one goroutine, with each message of stream from sequence from on whose subject is one of
-// subjects (wildcards allowed; none means all), in order, without gaps or repetitions, and across losses of the
-// connection. Messages that the stream has discarded are skipped silently.
-//
-// It returns nil when ctx ends, and ErrStreamReset when the stream was created anew or ends before the reader's
-// position; then nothing that was read before can be relied on.
+// Span is a stretch of a stream.
+type Span struct {
+	Stream   string
+	Subjects []string  // wildcards allowed; none means all
+	From     uint64    // sequence; 0 is the beginning
+	To       uint64    // sequence, inclusive; 0 is without end
+	Created  time.Time // when the stream was created, as StreamState tells; zero is whenever
+}
+
+// Follow is Read without end.
 func (c *Conn) Follow(ctx context.Context, stream string, subjects []string, from uint64, fn func(Message)) error {
-	next, created := max(from, 1), time.Time{}
-	read := func(m jetstream.Msg, meta *jetstream.MsgMetadata) {
-		next = meta.Sequence.Stream + 1
-		fn(Message{Subject: m.Subject(), Seq: meta.Sequence.Stream, Data: m.Data(), Time: meta.Timestamp, Pending: meta.NumPending})
-	}
-	// Asked once the consumer exists: from then on the server ends it with the stream.
-	same := func(uint64) error {
-		info, err := c.streamInfo(ctx, stream)
-		if err != nil {
-			return err
-		}
-		if info.State.LastSeq < next-1 || (!created.IsZero() && !info.Created.Equal(created)) {
-			return fmt.Errorf("follow %s from %d: %w", stream, next, ErrStreamReset)
-		}
-		created = info.Created
+	return c.Read(ctx, Span{Stream: stream, Subjects: subjects, From: from}, fn)
+}
+
+// Read calls fn, from one goroutine, with each message of the span on one of its subjects, in order, without gaps or
+// repetitions, and across losses of the connection. Messages that the stream has discarded are skipped silently.
+//
+// It returns nil when all were handed over or ctx ends, and ErrStreamReset when the stream is another than before or
+// than it should be, or ends before the reader's position; then nothing that was read before can be relied on.
+func (c *Conn) Read(ctx context.Context, s Span, fn func(Message)) error {
+	if s.To != 0 && s.From > s.To {
 		return nil
 	}
+	outer := ctx
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	r := reading{Span: s, conn: c, fn: fn, next: max(s.From, 1), finish: cancel}
 	for n := 0; ; n++ {
-		before := next
-		err := c.consume(ctx, stream, orderedFrom(subjects, next), same, read)
+		before := r.next
+		err := r.once(ctx)
 		if errors.Is(err, ErrStreamReset) {
 			return err
 		}
-		if next > before {
+		if r.next > before {
 			n = 0
 		}
-		if ctx.Err() != nil {
+		if r.done || outer.Err() != nil {
 			return nil
 		}
 		if n == 4 {
-			c.log.Warn("cannot read the stream yet", "stream", stream, "from", next, "err", err)
+			c.log.Warn("cannot read the stream yet", "stream", s.Stream, "from", r.next, "err", err)
 		}
 		if c.pause(ctx, backoff(n)) != nil {
 			return nil
 		}
 	}
+}
+
+// reading is a Read under way, over its consumers.
+type reading struct {
+	Span
+	conn   *Conn
+	fn     func(Message)
+	next   uint64 // sequence of the next message, at least
+	done   bool
+	finish func()      // ends the present consumer, and all
+	idle   *time.Timer // ends the present consumer of a Span with an end
+}
+
+// once reads through one consumer. What retention takes away while it is read never comes, so a Span with an end asks
+// anew, where nothing comes, what is left.
+func (r *reading) once(ctx context.Context) error {
+	if r.To != 0 {
+		var cancel context.CancelFunc
+		ctx, cancel = context.WithCancel(ctx)
+		defer cancel()
+		r.idle = time.AfterFunc(readIdle, cancel)
+		defer r.idle.Stop()
+	}
+	return r.conn.consume(ctx, r.Stream, orderedFrom(r.Subjects, r.next), func(pending uint64) error { return r.begin(ctx, pending) }, r.each)
+}
+
+// begin is called once the consumer exists: from then on the server ends it with the stream.
+func (r *reading) begin(ctx context.Context, pending uint64) error {
+	info, err := r.conn.streamInfo(ctx, r.Stream)
+	if err != nil {
+		return err
+	}
+	if info.State.LastSeq < r.next-1 || (!r.Created.IsZero() && !info.Created.Equal(r.Created)) {
+		return fmt.Errorf("read %s from %d: %w", r.Stream, r.next, ErrStreamReset)
+	}
+	r.Created = info.Created
+	if r.To != 0 && pending == 0 {
+		r.end()
+	}
+	return nil
+}
+
+func (r *reading) each(m jetstream.Msg, meta *jetstream.MsgMetadata) {
+	seq := meta.Sequence.Stream
+	if r.To != 0 { // what fn takes is not idle time
+		if r.done || !r.idle.Stop() {
+			return // the consumer has ended
+		}
+		defer r.idle.Reset(readIdle)
+	}
+	if r.To == 0 || seq <= r.To {
+		r.next = seq + 1
+		r.fn(Message{Subject: m.Subject(), Seq: seq, Data: m.Data(), Time: meta.Timestamp, Pending: meta.NumPending})
+	}
+	if r.To != 0 && (seq >= r.To || meta.NumPending == 0) {
+		r.end()
+	}
+}
+
+func (r *reading) end() {
+	r.done = true
+	r.finish()
 }
 
 // Pending counts the messages that Follow would find at once.

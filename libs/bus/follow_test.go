@@ -4,7 +4,9 @@ import (
 	"context"
 	"errors"
 	"strconv"
+	"strings"
 	"testing"
+	"time"
 )
 
 func TestFollowGoesOnAfterARestart(t *testing.T) {
@@ -87,6 +89,75 @@ func TestFollowSeesThatTheStreamIsAnother(t *testing.T) {
 	}
 	if len(seen) != 0 {
 		t.Errorf("%d messages of the new stream were delivered as if of the old", len(seen))
+	}
+}
+
+// A reading of a stretch ends by itself, wherever the stretch ends.
+func TestReadEndsWithItsSpan(t *testing.T) {
+	t.Parallel()
+	s := startRestartable(t)
+	c := connect(t, s.URL())
+	w, noise := c.Writer(EventSubject("p", 2)), c.Writer(EventSubject("p", 9))
+	for i := range 10 { // sequences 1, 3, ... 19
+		mustPublish(t, w, strconv.Itoa(i))
+		mustPublish(t, noise, "noise")
+	}
+	state, err := c.StreamState(t.Context(), Events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for span, want := range map[[2]uint64][2]uint64{
+		{0, 20}: {1, 19}, {2, 20}: {3, 19}, {3, 3}: {3, 3}, {3, 4}: {3, 3}, {4, 4}: {}, {20, 20}: {}, {9, 8}: {}, {4, 99}: {5, 19}, {21, 99}: {},
+	} {
+		var first, last, n uint64
+		err := c.Read(deadline(t), Span{Stream: Events, Subjects: []string{EventSubject("p", 2)}, From: span[0], To: span[1], Created: state.Created}, func(m Message) {
+			if n++; first == 0 {
+				first = m.Seq
+			}
+			last = m.Seq
+		})
+		if err != nil || [2]uint64{first, last} != want || n > 0 && n != (last-first)/2+1 {
+			t.Errorf("span %v: %d messages from %d to %d (%v), want %v", span, n, first, last, err, want)
+		}
+	}
+	err = c.Read(deadline(t), Span{Stream: Events, To: 20, Created: state.Created.Add(time.Second)}, func(Message) { t.Error("read of another stream") })
+	if !errors.Is(err, ErrStreamReset) {
+		t.Errorf("another stream: %v", err)
+	}
+	n := 0
+	err = c.Read(deadline(t), Span{Stream: Events, To: 20}, func(Message) {
+		if n++; n == 7 {
+			s.restart(t)
+		}
+	})
+	if err != nil || n != 20 {
+		t.Errorf("%d messages across a restart: %v", n, err)
+	}
+}
+
+// What retention takes away while a stretch is read never comes, and the reading ends all the same.
+func TestReadEndsThoughMessagesAreDiscarded(t *testing.T) {
+	t.Parallel()
+	c := connect(t, start(t).URL())
+	w := c.Writer(EventSubject("p", 2))
+	for range 40 {
+		mustPublish(t, w, strings.Repeat("x", 1<<20-1<<10)) // more than is read ahead
+	}
+	stream, err := c.js.Stream(t.Context(), Events)
+	if err != nil {
+		t.Fatal(err)
+	}
+	n := 0
+	err = c.Read(deadline(t), Span{Stream: Events, To: 40}, func(Message) {
+		if n++; n > 1 {
+			return
+		}
+		if err := stream.Purge(t.Context()); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil || n == 0 || n == 40 {
+		t.Errorf("%d messages: %v", n, err)
 	}
 }
 
