@@ -12,6 +12,12 @@ type bucket struct {
 	counter   uint64 // of the owner's last message
 	engines   map[string]*engine
 	snapshots map[string]*snapshot // incomplete ones, by engine
+
+	// wanted are engines of which a snapshot or reset is wanted: known ones whose state may be wrong, and ones that the
+	// registry knows and the log does not tell.
+	wanted   map[string]bool
+	asking   asking
+	starting bool // it is not answered for until nothing is wanted
 }
 
 // engine is what the writer remembers of an engine whose state it has.
@@ -20,11 +26,10 @@ type engine struct {
 	recorded   bool      // the registry has known it, with
 	recordedAs uint64    // this generation
 	absent     time.Time // since when the registry does not know it
-	doubted    bool      // a part of its log could not be read: a snapshot is wanted
 }
 
 func newBucket() *bucket {
-	return &bucket{engines: make(map[string]*engine), snapshots: make(map[string]*snapshot)}
+	return &bucket{engines: make(map[string]*engine), snapshots: make(map[string]*snapshot), wanted: make(map[string]bool)}
 }
 
 // verdict is what becomes of a message.
@@ -72,13 +77,14 @@ type snapshot struct {
 // emptySnapshot is about what a snapshot takes beside its runs.
 const emptySnapshot = 512
 
-// add takes the next part and says whether it fits to those before.
+// add takes the next part and says whether it fits to those before. Engine hashes are not kept: nobody here needs them.
 func (s *snapshot) add(p *eventsv1.Snapshot) bool {
 	if p.Part != s.next || p.Parts != s.parts || p.Generation != s.generation {
 		return false
 	}
 	s.next++
 	for _, r := range p.Runs {
+		r.Hashes = nil
 		s.size += sizeOf(r)
 	}
 	s.runs = append(s.runs, p.Runs...)
@@ -86,3 +92,6 @@ func (s *snapshot) add(p *eventsv1.Snapshot) bool {
 }
 
 func (s *snapshot) complete() bool { return s.next > s.parts }
+
+// sizeOf is about how many bytes a logged run takes in memory.
+func sizeOf(r *eventsv1.Run) int { return 200 + 8*(len(r.Hashes)+len(r.Keys)+len(r.Shown)) }

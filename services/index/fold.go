@@ -7,7 +7,6 @@ import (
 
 	"github.com/warmpath/warmpath/libs/eventlog"
 	"github.com/warmpath/warmpath/libs/fleet"
-	"github.com/warmpath/warmpath/libs/prefix"
 	eventsv1 "github.com/warmpath/warmpath/proto/warmpath/events/v1"
 )
 
@@ -26,20 +25,15 @@ func (w *writer) fold(ctx context.Context, it item) {
 		w.refuse("subject", it, it.err)
 		return
 	}
-	b := w.buckets[it.bucketID]
+	b := w.open(it.bucketID)
 	if b == nil {
-		if len(w.buckets) >= maxBuckets {
-			w.refuse("too many buckets", it, nil)
-			return
-		}
-		b = newBucket()
-		w.buckets[it.bucketID] = b
+		w.refuse("too many buckets", it, nil)
+		return
 	}
 	if reason, err := unreadable(it); err != nil {
 		w.refuse(reason, it, err)
 		b.owner = ""
-		b.doubt()
-		w.ask(it.bucketID)
+		w.doubtAll(it.bucketID, b)
 		return
 	}
 	switch b.admit(it.message) {
@@ -50,13 +44,12 @@ func (w *writer) fold(ctx context.Context, it item) {
 		w.metrics.fenced.Inc()
 		return
 	case hole:
-		if !w.rereading {
+		if w.live && !w.rereading {
 			w.reread(ctx, it.bucketID, it.seq)
 			return
 		}
-		w.forget(it.bucketID) // it is missing in the stream itself
-		b = newBucket()
-		w.buckets[it.bucketID] = b
+		w.metrics.lost.Inc()
+		w.lose(it.bucketID) // it is missing in the stream itself
 		b.admit(it.message)
 	}
 	if claims(it.message) {
@@ -67,6 +60,16 @@ func (w *writer) fold(ctx context.Context, it item) {
 	for _, part := range it.message.Parts {
 		w.part(b, it, part)
 	}
+}
+
+// open finds a bucket or adds it; nil where there are too many.
+func (w *writer) open(id bucketID) *bucket {
+	b := w.buckets[id]
+	if b == nil && len(w.buckets) < maxBuckets {
+		b = newBucket()
+		w.buckets[id] = b
+	}
+	return b
 }
 
 func unreadable(it item) (reason string, err error) {
@@ -93,8 +96,12 @@ func (w *writer) part(b *bucket, it item, p *eventsv1.Part) {
 		w.snapshot(b, it, p.Engine, s)
 		return
 	}
-	if b.snapshots[p.Engine] != nil {
+	switch {
+	case b.snapshots[p.Engine] == nil:
+	case p.GetReset_() != nil: // a new life needs no end of the snapshot of the old one
 		w.dropSnapshot(b, p.Engine)
+	default:
+		w.truncated(b, it, p.Engine)
 	}
 	switch body := p.Body.(type) {
 	case *eventsv1.Part_Delta:
@@ -104,7 +111,7 @@ func (w *writer) part(b *bucket, it item, p *eventsv1.Part) {
 			w.store.pool(it.pool).x.Reset(p.Engine, it.seq)
 		}
 	case *eventsv1.Part_Digest:
-		w.compare(b, it, p.Engine, body.Digest.Digest)
+		w.compare(b, it, p.Engine, body.Digest.Count, body.Digest.Digest)
 	default:
 		w.refuse("unknown part", it, nil)
 	}
@@ -122,7 +129,7 @@ func (w *writer) know(b *bucket, it item, id string, generation uint64) bool {
 			w.refuse("too many engines", it, nil)
 			return false
 		}
-		e = &engine{}
+		e = new(engine)
 		b.engines[id] = e
 		w.engines++
 		if p == nil {
@@ -130,22 +137,29 @@ func (w *writer) know(b *bucket, it item, id string, generation uint64) bool {
 		}
 		p.engines.Store(id, &seat{bucket: it.n})
 	}
-	e.generation, e.doubted = generation, false
+	e.generation = generation
+	delete(b.wanted, id)
+	if b.starting && len(b.wanted) == 0 {
+		w.cover()
+	}
 	return true
 }
 
 func (w *writer) delta(b *bucket, it item, id string, d *eventsv1.Delta) {
-	e := b.engines[id]
-	if e == nil {
+	if b.engines[id] == nil {
 		w.metrics.skipped.Inc()
 		return
 	}
 	p := w.store.pool(it.pool)
-	whole := w.eachRun(it, d.Runs, func(r *prefix.Run) bool {
-		p.x.Apply(id, r)
-		return true
-	})
-	e.doubted = e.doubted || !whole
+	for _, logged := range d.Runs {
+		r, err := eventlog.Run(logged)
+		if err != nil {
+			w.refuse("unknown run", it, err)
+			w.doubt(it.bucketID, b, id)
+			continue
+		}
+		p.x.Apply(id, &r)
+	}
 	if d.Received == 0 || w.rereading {
 		return
 	}
@@ -159,82 +173,4 @@ func (w *writer) delta(b *bucket, it item, id string, d *eventsv1.Delta) {
 			w.visible(d)
 		}
 	}
-}
-
-// eachRun yields the runs that can be read, and says whether all could.
-func (w *writer) eachRun(it item, runs []*eventsv1.Run, yield func(*prefix.Run) bool) (whole bool) {
-	whole = true
-	for _, logged := range runs {
-		r, err := eventlog.Run(logged)
-		if err != nil {
-			w.refuse("unknown run", it, err)
-			whole = false
-			continue
-		}
-		if !yield(&r) {
-			return whole
-		}
-	}
-	return whole
-}
-
-// snapshot gathers parts; the last one replaces the engine's state.
-func (w *writer) snapshot(b *bucket, it item, id string, p *eventsv1.Snapshot) {
-	s := b.snapshots[id]
-	if s != nil && p.Part == 1 {
-		w.dropSnapshot(b, id)
-		s = nil
-	}
-	if s == nil {
-		if p.Part != 1 || p.Parts < 1 {
-			w.metrics.dropped.Inc() // its beginning was cut off
-			return
-		}
-		s = &snapshot{generation: p.Generation, next: 1, parts: p.Parts, size: emptySnapshot}
-		b.snapshots[id] = s
-		w.held += s.size
-	}
-	before := s.size
-	fits := s.add(p)
-	w.held += s.size - before
-	if !fits || w.held > maxSnapshots {
-		w.dropSnapshot(b, id)
-		return
-	}
-	if !s.complete() {
-		return
-	}
-	delete(b.snapshots, id)
-	w.held -= s.size
-	if w.know(b, it, id, s.generation) {
-		w.store.pool(it.pool).x.Replace(id, s.generation, func(yield func(*prefix.Run) bool) {
-			b.engines[id].doubted = !w.eachRun(it, s.runs, yield)
-		})
-		w.compare(b, it, id, p.Digest)
-	}
-}
-
-func (w *writer) dropSnapshot(b *bucket, id string) {
-	w.metrics.dropped.Inc()
-	w.held -= b.snapshots[id].size
-	delete(b.snapshots, id)
-}
-
-// compare checks an engine's state against its owner's digest.
-func (w *writer) compare(b *bucket, it item, id string, digest uint64) {
-	if b.engines[id] == nil {
-		w.ask(it.bucketID)
-		return
-	}
-	info, ok := w.store.pool(it.pool).x.Engine(id)
-	if ok && info.Digest == digest {
-		return
-	}
-	w.metrics.unequal.Inc()
-	b.engines[id].doubted = true
-	if cause := "digest " + id; !w.logged[cause] && len(w.logged) < maxLogged {
-		w.logged[cause] = true
-		w.log.Error("an engine's state is not what its owner published", "engine", id, "sequence", it.seq)
-	}
-	w.ask(it.bucketID)
 }

@@ -20,6 +20,7 @@ import (
 	"github.com/warmpath/warmpath/libs/bus/embedded"
 	"github.com/warmpath/warmpath/libs/daemon"
 	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/libs/prefix"
 	eventsv1 "github.com/warmpath/warmpath/proto/warmpath/events/v1"
 	indexv1 "github.com/warmpath/warmpath/proto/warmpath/index/v1"
 )
@@ -187,9 +188,46 @@ func hide(engine string, keys ...uint64) *eventsv1.Part {
 	return deltaOf(engine, runOf(hidden, hidden, keys...))
 }
 
+// snapshotOf is one part of a snapshot; the last one counts its own keys alone.
 func snapshotOf(engine string, generation uint64, part, parts uint32, keys ...uint64) *eventsv1.Part {
 	s := &eventsv1.Snapshot{Generation: generation, Part: part, Parts: parts, Runs: []*eventsv1.Run{runOf(shown, shown, keys...)}}
+	if part == parts {
+		s.Count, s.Digest = sumOf(keys)
+	}
 	return &eventsv1.Part{Engine: engine, Body: &eventsv1.Part_Snapshot{Snapshot: s}}
+}
+
+// snapshotsOf are all parts of a snapshot.
+func snapshotsOf(engine string, generation uint64, keys ...[]uint64) (parts []*eventsv1.Part) {
+	for i := range keys {
+		parts = append(parts, snapshotOf(engine, generation, uint32(i+1), uint32(len(keys)), keys[i]...))
+	}
+	last := parts[len(parts)-1].GetSnapshot()
+	last.Count, last.Digest = sumOf(keys...)
+	return parts
+}
+
+func digestOf(engine string, keys ...uint64) *eventsv1.Part {
+	count, digest := sumOf(keys)
+	return &eventsv1.Part{Engine: engine, Body: &eventsv1.Part_Digest{Digest: &eventsv1.Digest{Count: count, Digest: digest}}}
+}
+
+// sumOf is count and digest of an engine that shows these keys in both sets.
+func sumOf(lists ...[]uint64) (count, digest uint64) {
+	var sum prefix.Sum
+	for _, keys := range lists {
+		sum.Add(&prefix.Run{GPU: prefix.Added, Any: prefix.Added, Keys: keys})
+	}
+	return uint64(sum.Count), sum.Digest
+}
+
+// record writes an engine's record.
+func (w *world) record(engine string, generation uint64, state fleet.State) {
+	w.Helper()
+	e := fleet.Engine{ID: engine, Pool: testPool, Generation: generation, State: state}
+	if err := fleet.PutEngine(w.Context(), w.conn, e); err != nil {
+		w.Fatal(err)
+	}
 }
 
 // replica is a running index.

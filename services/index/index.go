@@ -1,8 +1,9 @@
 // Package index answers which engine holds which leading blocks of a prompt.
 //
 // It folds the event log of the buckets that it owns into one prefix.Index a pool and serves Match over gRPC. It keeps
-// nothing on disk and asks nobody for state: the stream is the truth, and a restart reads it again. It writes nothing
-// but its own member record, and never reads ZeroMQ.
+// nothing on disk: the stream is the truth, and a restart reads it again. What the stream does not tell it asks the
+// owner of the bucket to publish, and answers for the rest. It writes nothing but its own member record, and never reads
+// ZeroMQ.
 package index
 
 import (
@@ -10,6 +11,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
+	"slices"
 	"sync"
 	"time"
 
@@ -23,8 +25,9 @@ import (
 )
 
 const (
-	service    = "index"
+	part       = "index"
 	retryEvery = time.Second
+	leaveTime  = 500 * time.Millisecond // from a member's leave until all who ask it have surely heard
 )
 
 // Config of Run. NATS is required; the rest has usable zero values.
@@ -43,6 +46,8 @@ type Config struct {
 	// Applied is called, by the one goroutine that writes, with each delta read live that Match can see from now on: for
 	// measurements that the histogram of the lag is too coarse for. It must not block. nil is none.
 	Applied func(*eventsv1.Delta)
+
+	stray <-chan func(*store) // tests change the state behind the writer's back, in its goroutine
 }
 
 // Run serves until ctx ends, then leaves the members, finishes the calls in progress and returns nil.
@@ -63,54 +68,87 @@ func Run(ctx context.Context, cfg Config) error {
 }
 
 func run(ctx context.Context, cfg Config, owned uint64) error {
-	cfg.Health.Set(service, "connecting to NATS")
-	conn, err := bus.Connect(ctx, cfg.NATS, bus.Options{Name: service + "." + cfg.Instance, Log: cfg.Log})
+	cfg.Health.Set(part, "connecting to NATS")
+	conn, err := bus.Connect(ctx, cfg.NATS, bus.Options{Name: part + "." + cfg.Instance, Log: cfg.Log})
 	if err != nil {
 		return err
 	}
 	defer conn.Close()
-	cfg.Health.Set(service, "meeting the fleet")
+	cfg.Health.Set(part, "meeting the fleet")
 	watcher, err := fleet.Meet(ctx, conn, cfg.Log, nil)
 	if err != nil {
 		return err
 	}
-	s := newStore(owned)
-	m := newMetrics(cfg.Metrics)
-	w := newWriter(conn, s, watcher, m, cfg.Log)
-	w.visible = cfg.Applied
-	r := reader{conn: conn, owned: owned, log: cfg.Log, out: w.in}
-	address := fleet.Reachable(cfg.Listener.Addr(), conn)
-	first := make(chan struct{})
-	isReady := sync.OnceFunc(func() { close(first) })
-	w.ready = func(why string) {
-		cfg.Health.Set(service, why)
-		if s.ready.Store(why == ""); why == "" {
-			isReady()
-		}
-	}
+	s := &service{cfg: cfg, conn: conn, fleet: watcher, store: newStore(owned), metrics: newMetrics(cfg.Metrics), first: make(chan struct{})}
+	cfg.Log.Info("index serves", "address", s.address(), "instance", cfg.Instance, "buckets", fmt.Sprintf("%016x", owned))
+	return s.run(ctx)
+}
+
+// service is a replica that has met the fleet.
+type service struct {
+	cfg     Config
+	conn    *bus.Conn
+	fleet   *fleet.Watcher
+	store   *store
+	metrics *metrics
+	first   chan struct{} // closed when the replica is ready for the first time
+}
+
+// run serves until ctx ends. It leaves in steps, so that no answer is lost: the members are told, who asks turns to
+// others, calls in progress end, and only then the state is let go.
+func (s *service) run(ctx context.Context) error {
+	w := newWriter(s.conn, s.store, s.fleet, s.metrics, s.cfg.Log)
+	w.ready, w.visible, w.stray = s.turnReady(), s.cfg.Applied, s.cfg.stray
+	r := reader{conn: s.conn, view: s.fleet.View, owned: s.store.owned, metrics: s.metrics, log: s.cfg.Log, out: w.in}
 	w.ready("reading the stream")
 
 	g, ctx := errgroup.WithContext(ctx)
-	g.Go(func() error { return r.run(ctx) })
-	g.Go(func() error { return w.run(ctx) })
+	serving, stopServing := context.WithCancel(context.WithoutCancel(ctx))
+	working, stopWorking := context.WithCancel(context.WithoutCancel(ctx))
+	g.Go(func() error { return r.run(working) })
+	g.Go(func() error { return w.run(working) })
 	g.Go(func() error {
-		return daemon.ServeGRPC(ctx, cfg.Listener, newGRPC(&server{store: s, metrics: m}), drainTime)
+		defer stopWorking()
+		return daemon.ServeGRPC(serving, s.cfg.Listener, newGRPC(&server{store: s.store, metrics: s.metrics}), drainTime)
 	})
 	g.Go(func() error {
-		select { // so that a quick start is announced as ready at once
-		case <-first:
-		case <-time.After(fleet.Period):
-		case <-ctx.Done():
-			return nil
-		}
-		return fleet.Announce(ctx, conn, func() fleet.Member {
-			return fleet.Member{Service: service, Instance: cfg.Instance, Address: address,
-				Buckets: s.covered.Load(), Applied: s.applied.Load(), Ready: s.ready.Load()}
-		})
+		defer stopServing()
+		return s.announce(ctx)
 	})
-	cfg.Log.Info("index serves", "address", address, "instance", cfg.Instance, "buckets", fmt.Sprintf("%016x", owned))
 	return g.Wait()
 }
+
+// turnReady returns what tells the world whether Match may be asked.
+func (s *service) turnReady() func(why string) {
+	isReady := sync.OnceFunc(func() { close(s.first) })
+	return func(why string) {
+		s.cfg.Health.Set(part, why)
+		if s.store.ready.Store(why == ""); why == "" {
+			isReady()
+		}
+	}
+}
+
+// announce is a member until ctx ends, and returns when those who ask have had time to hear that it left.
+func (s *service) announce(ctx context.Context) error {
+	select { // so that a quick start is announced as ready at once
+	case <-s.first:
+	case <-time.After(fleet.Period):
+	case <-ctx.Done():
+		return nil
+	}
+	err := fleet.Announce(ctx, s.conn, func() fleet.Member {
+		return fleet.Member{Service: part, Instance: s.cfg.Instance, Address: s.address(),
+			Buckets: s.store.covered.Load(), Applied: s.store.applied.Load(), Ready: s.store.ready.Load()}
+	})
+	asks := func(m fleet.Member) bool { return m.Service == "scorer" }
+	if slices.ContainsFunc(s.fleet.View().Members, asks) {
+		time.Sleep(leaveTime)
+	}
+	return err
+}
+
+func (s *service) address() string { return fleet.Reachable(s.cfg.Listener.Addr(), s.conn) }
 
 func (cfg Config) complete() (Config, error) {
 	if cfg.Log == nil {

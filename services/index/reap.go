@@ -66,21 +66,10 @@ func (w *writer) drop(id bucketID, b *bucket, name string) {
 		w.dropSnapshot(b, name)
 	}
 	delete(b.engines, name)
+	delete(b.wanted, name)
 	w.engines--
 	p := w.store.pool(id.pool)
 	p.engines.Delete(name)
 	p.x.Drop(name)
 	w.log.Info("engine dropped from the index", "engine", name)
-}
-
-// forget drops all that is known of a bucket.
-func (w *writer) forget(id bucketID) {
-	b := w.buckets[id]
-	for name := range b.snapshots {
-		w.dropSnapshot(b, name)
-	}
-	for name := range b.engines {
-		w.drop(id, b, name)
-	}
-	w.buckets[id] = newBucket()
 }

@@ -5,6 +5,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+	dto "github.com/prometheus/client_model/go"
+
 	"github.com/warmpath/warmpath/libs/bus"
 	"github.com/warmpath/warmpath/libs/fleet"
 	eventsv1 "github.com/warmpath/warmpath/proto/warmpath/events/v1"
@@ -61,11 +64,8 @@ func TestLogThatBeginsInTheMiddleLeavesEnginesUnknown(t *testing.T) {
 	if n := r.count("skipped_parts_total"); n < 2 {
 		t.Errorf("%v parts skipped", n)
 	}
-	for _, id := range []string{e, f} {
-		if err := fleet.PutEngine(t.Context(), w.conn, fleet.Engine{ID: id, Pool: testPool, Generation: born, State: fleet.OK}); err != nil {
-			t.Fatal(err)
-		}
-	}
+	w.record(e, born, fleet.OK)
+	w.record(f, born, fleet.OK)
 	w.wait(asks)
 	seq = o.write(snapshotOf(e, born, 1, 1, 1, 2, 4), resetOf(f), show(f, 1))
 	r.expect(seq, map[string]string{e: "2/2", f: "1/1"}, 1, 2, 3)
@@ -80,9 +80,7 @@ func TestUnreadableMessageIsAskedFor(t *testing.T) {
 	asks := w.asked(3)
 	o.claim()
 	seq := o.write(resetOf(e), show(e, 1, 2))
-	if err := fleet.PutEngine(t.Context(), w.conn, fleet.Engine{ID: e, Pool: testPool, Generation: seq, State: fleet.OK}); err != nil {
-		t.Fatal(err)
-	}
+	w.record(e, seq, fleet.OK)
 	r.expect(seq, map[string]string{e: "2/2"}, 1, 2)
 	bad := o.write(&eventsv1.Part{Engine: e, Body: &eventsv1.Part_Delta{Delta: &eventsv1.Delta{Runs: []*eventsv1.Run{{Copy: 77}}}}})
 	r.expect(bad, map[string]string{e: "2/2"}, 1, 2)
@@ -91,50 +89,69 @@ func TestUnreadableMessageIsAskedFor(t *testing.T) {
 	r.expect(seq, map[string]string{e: "1/1"}, 1, 2)
 }
 
-func TestAskForMissing(t *testing.T) {
+// Whoever is asked in vain is asked ever more rarely, also when it answers something wrong each time.
+func TestAskingBacksOff(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t)
 	e := engineIn(3, 0)
+	w.record(e, 7, fleet.OK)
+	w.record(engineIn(4, 0), 7, fleet.Gone)
 	asks := w.asked(3)
-	for id, state := range map[string]fleet.State{e: fleet.OK, engineIn(4, 0): fleet.Gone} {
-		if err := fleet.PutEngine(t.Context(), w.conn, fleet.Engine{ID: id, Pool: testPool, Generation: 7, State: state}); err != nil {
-			t.Fatal(err)
+	wr, id, start := newTestWriter(w), bucketID{testPool, 3}, time.Unix(1000, 0)
+	clock := start
+	wr.now = func() time.Time { return clock }
+	// asked runs seconds and says in which of them the owner was asked.
+	asked := func(seconds int, each func(second int)) string {
+		var at []int
+		for s := range seconds {
+			clock = start.Add(time.Duration(s) * time.Second)
+			each(s)
+			wr.repair(clock)
+			for len(at) < int(counted(wr.metrics.asked)) {
+				at = append(at, s)
+			}
 		}
+		return fmt.Sprint(at)
 	}
-	wr := newTestWriter(w)
-	start := time.Unix(1000, 0)
-	wr.askForMissing(start)
-	if len(wr.wanting) != 0 {
-		t.Error("asked before the log was read")
+	wr.live = false
+	if got := asked(5, func(int) {}); got != "[]" || len(wr.buckets) != 0 {
+		t.Errorf("asked after %s seconds, before the log was read", got)
 	}
 	wr.live = true
-	var at []int
-	for s := range 200 {
-		before := wr.wanting[bucketID{testPool, 3}].at
-		wr.askForMissing(start.Add(time.Duration(s) * time.Second))
-		if s > 0 && wr.wanting[bucketID{testPool, 3}].at != before {
-			at = append(at, s)
-		}
+	if got := asked(200, func(int) {}); got != "[1 4 10 22 46 94 154]" {
+		t.Errorf("asked about a missing engine after %s seconds", got)
 	}
-	if got := fmt.Sprint(at); got != "[1 4 10 22 46 94 154]" {
-		t.Errorf("asked after %s seconds", got)
-	}
-	for range at {
+	for range 7 {
 		w.wait(asks)
 	}
-	if len(wr.wanting) != 1 {
-		t.Errorf("wanting %v", wr.wanting)
+	if len(wr.buckets) != 1 || wr.buckets[id].starting {
+		t.Errorf("%d buckets are opened", len(wr.buckets))
 	}
-	b := newBucket()
-	b.engines[e] = &engine{generation: 7}
-	wr.buckets[bucketID{testPool, 3}] = b
-	wr.askForMissing(start)
-	if len(wr.wanting) != 0 {
-		t.Errorf("still wanting %v", wr.wanting)
+	// Each digest says that the state is wrong, each snapshot heals it.
+	wr.metrics, start = newMetrics(nil), clock.Add(time.Hour)
+	wr.take(t.Context(), item{bucketID: id, seq: 7, message: &eventsv1.Message{Version: 1, Owner: "a", Counter: 1, Parts: []*eventsv1.Part{resetOf(e)}}})
+	counter := uint64(1)
+	say := func(p *eventsv1.Part) {
+		counter++
+		wr.take(t.Context(), item{bucketID: id, seq: 6 + counter, message: &eventsv1.Message{Version: 1, Owner: "a", Counter: counter, Parts: []*eventsv1.Part{p}}})
 	}
-	b.doubt()
-	wr.askForMissing(start)
-	if len(wr.wanting) != 1 {
-		t.Error("a state in doubt is not asked for")
+	got := asked(400, func(s int) {
+		switch s % 10 {
+		case 1:
+			say(digestOf(e, 1))
+		case 3:
+			say(snapshotOf(e, 7, 1, 1))
+		}
+	})
+	if got != "[1 11 21 41 71 121 181 241 301 361]" {
+		t.Errorf("asked an owner that is wrong after %s seconds", got)
 	}
+}
+
+func counted(c prometheus.Counter) float64 {
+	var m dto.Metric
+	if c.Write(&m) != nil {
+		return -1
+	}
+	return m.GetCounter().GetValue()
 }
