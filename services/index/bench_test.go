@@ -1,11 +1,19 @@
 package index
 
 import (
+	"maps"
+	"math/rand/v2"
+	"os"
+	"runtime"
+	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
 	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/libs/prefix"
+	eventsv1 "github.com/warmpath/warmpath/proto/warmpath/events/v1"
 )
 
 // load writes the logs of engines, one a bucket, each message storing the next blocks of a chain. Every owner waits
@@ -52,15 +60,82 @@ func (w *world) owners(n int) []*owner {
 	return all
 }
 
-// BenchmarkCatchUp is a restart: 16 engines, 100 blocks a message, NATS in this process. One operation is one block.
-func BenchmarkCatchUp(b *testing.B) {
-	const engines, blocks = 16, 100
+// BenchmarkRestart is a restart of a shard: 64 engines as snapshots, and a twentieth of their blocks again as deltas, in a
+// file store of a NATS server in this process. RESTART_BLOCKS is how many blocks there are; 10 M by default.
+func BenchmarkRestart(b *testing.B) {
+	blocks := 10_000_000
+	if n, err := strconv.Atoi(os.Getenv("RESTART_BLOCKS")); err == nil {
+		blocks = n
+	}
 	w := newWorld(b)
-	w.load(w.owners(engines), max(b.N/blocks/engines, 1), blocks, 0)
-	b.ResetTimer()
-	w.startIndex(Config{})
-	b.StopTimer()
-	b.ReportMetric(float64(b.N)/b.Elapsed().Seconds()/1e6, "Mblocks/s")
+	twin := w.startIndex(Config{})
+	owners := w.owners(fleet.Buckets)
+	last := w.fill(owners, blocks/fleet.Buckets)
+	twin.match(last)
+	want := twin.states()
+	twin.stop()
+	runtime.GC()
+	took := time.Duration(0)
+	for b.Loop() {
+		begun := time.Now()
+		r := w.startIndex(Config{})
+		took += time.Since(begun)
+		b.StopTimer()
+		if got := r.states(); !maps.Equal(got, want) || len(got) != fleet.Buckets {
+			b.Fatalf("%d engines after the restart are not what %d were before it", len(got), len(want))
+		}
+		r.stop()
+		b.StartTimer()
+	}
+	b.ReportMetric(took.Seconds()/float64(b.N), "ready_s")
+	b.ReportMetric(float64(blocks), "blocks")
+	b.ReportMetric(0, "ns/op")
+}
+
+// fill publishes for each owner an engine with so many blocks in rows of 256: a reset, a snapshot in parts, and deltas.
+func (w *world) fill(owners []*owner, blocks int) uint64 {
+	const row, part = 256, 48
+	var last atomic.Uint64
+	var wg sync.WaitGroup
+	for _, o := range owners {
+		wg.Go(func() {
+			e := engineIn(o.bucket, 0)
+			o.claim()
+			generation := o.write(resetOf(e))
+			rnd, sum := rand.New(rand.NewPCG(1, uint64(o.bucket))), prefix.Sum{}
+			draw := func() *eventsv1.Run {
+				run := runOf(shown, shown)
+				run.BlockSize = 16
+				for range row {
+					run.Keys, run.Hashes = append(run.Keys, rnd.Uint64()), append(run.Hashes, rnd.Uint64())
+				}
+				return run
+			}
+			var parts []*eventsv1.Snapshot
+			for n := 0; n < blocks; n += row {
+				if n%(row*part) == 0 {
+					parts = append(parts, &eventsv1.Snapshot{Part: uint32(len(parts) + 1), Generation: generation})
+				}
+				run := draw()
+				sum.Add(&prefix.Run{GPU: prefix.Added, Any: prefix.Added, Keys: run.Keys})
+				parts[len(parts)-1].Runs = append(parts[len(parts)-1].Runs, run)
+			}
+			for i, p := range parts {
+				if p.Parts = uint32(len(parts)); i == len(parts)-1 {
+					p.Count, p.Digest = uint64(sum.Count), sum.Digest
+				}
+				o.write(&eventsv1.Part{Engine: e, Body: &eventsv1.Part_Snapshot{Snapshot: p}})
+			}
+			seq := uint64(0)
+			for n := 0; n < blocks/20; n += row {
+				seq = o.write(deltaOf(e, draw()))
+			}
+			for now := last.Load(); now < seq && !last.CompareAndSwap(now, seq); now = last.Load() {
+			}
+		})
+	}
+	wg.Wait()
+	return last.Load()
 }
 
 // BenchmarkLive is 64 engines with 100,000 block operations a second together for 5 s: received -> visible.

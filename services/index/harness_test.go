@@ -236,17 +236,29 @@ type replica struct {
 	indexv1.IndexClient
 	health   *daemon.Health
 	registry *prometheus.Registry
+	stray    chan func(*store)
 	stop     func()
 }
 
 func (w *world) startIndex(cfg Config) *replica {
 	w.Helper()
-	r := &replica{world: w, health: &daemon.Health{}, registry: prometheus.NewRegistry()}
+	r := w.bootIndex(cfg)
+	w.eventually("ready", func() bool { return r.health.Ready() == nil })
+	return r
+}
+
+// bootIndex starts an index and does not wait until it is ready.
+func (w *world) bootIndex(cfg Config) *replica {
+	w.Helper()
+	r := &replica{world: w, health: &daemon.Health{}, registry: prometheus.NewRegistry(), stray: make(chan func(*store))}
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		w.Fatal(err)
 	}
-	cfg.NATS, cfg.Listener, cfg.Log, cfg.Health, cfg.Metrics = w.server.URL(), l, quiet, r.health, r.registry
+	cfg.NATS, cfg.Listener, cfg.Health, cfg.Metrics, cfg.stray = w.server.URL(), l, r.health, r.registry, r.stray
+	if cfg.Log == nil {
+		cfg.Log = quiet
+	}
 	ctx, cancel := context.WithCancel(w.Context())
 	ended := make(chan error, 1)
 	go func() { ended <- Run(ctx, cfg) }()
@@ -274,8 +286,43 @@ func (w *world) startIndex(cfg Config) *replica {
 	}
 	w.Cleanup(func() { conn.Close() })
 	r.IndexClient = indexv1.NewIndexClient(conn)
-	w.eventually("ready", func() bool { return r.health.Ready() == nil })
 	return r
+}
+
+// change runs a function in the writer's goroutine, which owns the store.
+func (r *replica) change(f func(*store)) {
+	r.Helper()
+	done := make(chan struct{})
+	select {
+	case r.stray <- func(s *store) { f(s); close(done) }:
+		<-done
+	case <-time.After(patience):
+		r.Fatal("the writer does not listen")
+	}
+}
+
+// state is what must be equal in all replicas that have applied the same.
+type state struct {
+	Generation, Digest uint64
+	GPU, Any           int
+	Evicted            bool
+}
+
+func statesIn(s *store) map[string]state {
+	all := make(map[string]state)
+	for _, p := range *s.pools.Load() {
+		for _, id := range p.x.Engines(nil) {
+			info, _ := p.x.Engine(id)
+			all[id] = state{info.Generation, info.Digest, info.VisibleGPU, info.VisibleAny, info.Evicted}
+		}
+	}
+	return all
+}
+
+func (r *replica) states() (all map[string]state) {
+	r.Helper()
+	r.change(func(s *store) { all = statesIn(s) })
+	return all
 }
 
 // match asks for a chain, once everything up to seq is applied.
