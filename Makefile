@@ -10,7 +10,7 @@ MODULES := ./... ./loadgen/...
 
 .PHONY: help
 help:
-	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "} /^##@ / {printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 
 .PHONY: setup
@@ -54,6 +54,10 @@ bench: setup ## Print the Go benchmarks of the hot paths, with machine and commi
 	@mkdir -p bench
 	@{ echo "machine: $$(nproc) x $$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-), $$(free -g | awk '/Mem/{print $$2}') GiB, $$(go version), $$(uname -sr), commit $$(git rev-parse --short HEAD)"; \
 	go test -run '^$$' -bench 'Decode|Keys|Match|Apply|Drop' -benchmem ./libs/kvevent ./libs/blockkey ./libs/prefix; } | tee bench/bench.txt
+
+.PHONY: bench-rivals
+bench-rivals: setup ## Measure the index and stand-ins for others on the same work (about 10 minutes, 10 GB; ROWS=1000000)
+	@go run ./loadgen/cmd/loadgen rivals --rows $${ROWS:-1000000}
 
 .PHONY: generate
 generate: $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc ## Generate Go from the .proto files

@@ -40,11 +40,13 @@ type Beside struct {
 	RequestedPerS int     `json:"requested_blocks_per_s"`
 }
 
-// ApplyTimes are for one engine and runs of 32 blocks. Mixed removes and stores again with all rows resident.
+// ApplyTimes are for one engine and runs of 32 blocks. Mixed removes and stores again with all rows resident. Shared is
+// for long runs of which 16 engines store the same, the first time.
 type ApplyTimes struct {
 	Store  float64 `json:"store"`
 	Remove float64 `json:"remove"`
 	Mixed  float64 `json:"mixed"`
+	Shared float64 `json:"shared_by_16"`
 }
 
 // Size is memory, and what a full garbage collection costs with only the index in it.
@@ -78,6 +80,7 @@ func Reaches(figures []Figures) (out []Reach) {
 		lru("lookup without trace text, us", 620, func(f *Figures) float64 { return f.LookupUS }),
 		lru("miss at depth 0, us", 38.7, func(f *Figures) float64 { return f.MatchUS.Miss }),
 		lru("store, 1 pod a block, ns", 3382, func(f *Figures) float64 { return f.ApplyNS.Store }),
+		lru("store, 16 pods a block, ns", 1376, func(f *Figures) float64 { return f.ApplyNS.Shared }),
 		lru("memory, 1 pod a block, B", 1156, func(f *Figures) float64 { return f.One.Bytes }),
 		lru("memory, 16 pods a block, B", 278, func(f *Figures) float64 { return f.Sixteen.Bytes }),
 		lru("full GC at 1 M entries of 1 pod, ms of CPU", 1130, func(f *Figures) float64 { return f.One.GCCPU }),

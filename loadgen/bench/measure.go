@@ -115,7 +115,9 @@ func (m *meter) oneHolder(r Rival, f *Figures) {
 func (m *meter) sixteen(r Rival, f *Figures) {
 	before := heap()
 	x := r.New()
+	start := time.Now()
 	m.w.fill(x, holders, sameDepth)
+	f.ApplyNS.Shared = float64(time.Since(start).Nanoseconds()) / float64(m.w.rows*holders)
 	f.Sixteen = m.size(before, holders)
 	dst := make([]prefix.Depth, 0, 64)
 	match := func(keys []uint64) { dst = x.Match(keys, dst[:0]) }
@@ -136,7 +138,7 @@ func (m *meter) sixteen(r Rival, f *Figures) {
 		f.PerS[n] = m.throughput(x, n+1)
 	}
 	f.Beside = m.besideWriter(x)
-	start := time.Now()
+	start = time.Now()
 	x.Drop(engineName(3))
 	f.DropMS = milliseconds(time.Since(start))
 	if s, later := x.(interface{ Sweep(rows int) bool }); later {

@@ -78,7 +78,7 @@ func (w *OrderedWalk) Apply(s *Step) {
 		return
 	}
 	for i, hash := range s.Run.Hashes {
-		w.engineKeys.Add(hash, s.Run.Keys[i:i+1:i+1])
+		w.engineKeys.Add(hash, []uint64{s.Run.Keys[i]})
 	}
 	for _, key := range s.Run.Keys {
 		w.mu.Lock()

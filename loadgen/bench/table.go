@@ -18,15 +18,15 @@ func Table(w io.Writer, figures []Figures) error {
 			short(f.Beside.P50US), short(f.Beside.P99US), f.Beside.WrittenPerS)
 	}
 	fmt.Fprintln(t)
-	fmt.Fprintln(t, "a (block, engine)\tstore, ns\tremove\tmixed\tB, 1 holder\tB, 16\tGC ms cpu, 1\t16\tdrop, ms\tfreed, ms\twrong in order 8 / 16 engines\twith holes\t")
+	fmt.Fprintln(t, "a (block, engine)\tstore, ns\tremove\tmixed\tstore, 16 engines\tB, 1 holder\tB, 16\tGC ms cpu, 1\t16\tdrop, ms\tfreed, ms\twrong in order 8 / 16 engines\twith holes\t")
 	for _, f := range figures {
-		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s / %s\t%s\t\n", f.Rival, short(f.ApplyNS.Store), short(f.ApplyNS.Remove),
-			short(f.ApplyNS.Mixed), short(f.One.Bytes), short(f.Sixteen.Bytes), short(f.One.GCCPU), short(f.Sixteen.GCCPU),
+		fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s\t%s / %s\t%s\t\n", f.Rival, short(f.ApplyNS.Store), short(f.ApplyNS.Remove),
+			short(f.ApplyNS.Mixed), short(f.ApplyNS.Shared), short(f.One.Bytes), short(f.Sixteen.Bytes), short(f.One.GCCPU), short(f.Sixteen.GCCPU),
 			short(f.DropMS), short(f.SweepMS), percent(f.InOrder8), percent(f.InOrder16), percent(f.Holes8))
 	}
 	if reaches := Reaches(figures); len(reaches) > 0 {
 		fmt.Fprintln(t)
-		fmt.Fprintln(t, "stand-in\tfigure\toriginal, measured elsewhere\there\there / elsewhere\t")
+		fmt.Fprintln(t, "stand-in\tfigure\toriginal, measured elsewhere\there\tof it\t")
 		for _, r := range reaches {
 			fmt.Fprintf(t, "%s\t%s\t%s\t%s\t%.2f\t\n", r.Rival, r.Figure, short(r.Elsewhere), short(r.Here), ratio(r.Here, r.Elsewhere))
 		}

@@ -13,11 +13,11 @@ import (
 // indexSize is the bound on keys; no work here reaches it.
 const indexSize = 1e8
 
-// podEntry is what is remembered of an engine at a key.
+// podEntry is what is remembered of an engine at a key, as large as the original's.
 type podEntry struct {
-	pod, tier   string
-	speculative bool
-	group       int
+	pod, tier string
+	_         bool // speculative
+	_         int  // cache group
 }
 
 // podLRU is the engines of one key.
@@ -67,7 +67,7 @@ func (l *TwoLevelLRU) Apply(s *Step) {
 		return
 	}
 	for i, hash := range s.Run.Hashes {
-		l.engineKeys.Add(hash, s.Run.Keys[i:i+1:i+1])
+		l.engineKeys.Add(hash, []uint64{s.Run.Keys[i]})
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()

@@ -24,6 +24,7 @@ type rivalsResult struct {
 	report.Header
 
 	Rows   int             `json:"rows"`
+	Load   string          `json:"load_average"` // when it began; beside other work times are too long
 	Rivals []bench.Figures `json:"rivals"`
 	Reach  []bench.Reach   `json:"reach"`
 }
@@ -53,7 +54,7 @@ about 10 GB of memory.`,
 			if err := os.MkdirAll(*out, 0o755); err != nil {
 				return err
 			}
-			result := rivalsResult{Header: report.NewHeader(1, time.Now()), Rows: *rows}
+			result := rivalsResult{Header: report.NewHeader(1, time.Now()), Rows: *rows, Load: loadAverage()}
 			show, finish := phases()
 			var err error
 			result.Rivals, err = bench.Measure(ctx, chosen, bench.Options{Rows: *rows, Round: *round, Progress: show})
@@ -62,11 +63,18 @@ about 10 GB of memory.`,
 				return err
 			}
 			result.Reach = bench.Reaches(result.Rivals)
-			fmt.Printf("%s, %d cores, %.0f GB, %s, Linux %s, commit %s; %d rows\n\n", result.Machine.CPU, result.Machine.Cores,
-				result.Machine.MemGB, result.Machine.Go, result.Machine.Kernel, result.Commit, *rows)
+			fmt.Printf("%s, %d cores, %.0f GB, %s, Linux %s, commit %s; %d rows; load average at the start %s\n\n", result.Machine.CPU, result.Machine.Cores,
+				result.Machine.MemGB, result.Machine.Go, result.Machine.Kernel, result.Commit, *rows, result.Load)
 			return errors.Join(bench.Table(os.Stdout, result.Rivals), daemon.WriteJSON(filepath.Join(*out, "rivals.json"), result))
 		},
 	}
+}
+
+// loadAverage is that of the last minute, empty where it is not told.
+func loadAverage() string {
+	data, _ := os.ReadFile("/proc/loadavg")
+	load, _, _ := strings.Cut(string(data), " ")
+	return load
 }
 
 func chooseRivals(only string) (chosen []bench.Rival) {
