@@ -59,6 +59,10 @@ bench: setup ## Print the Go benchmarks of the hot paths, with machine and commi
 bench-rivals: setup ## Measure the index and stand-ins for others on the same work (about 10 minutes, 10 GB; ROWS=1000000)
 	@go run ./loadgen/cmd/loadgen rivals --rows $${ROWS:-1000000}
 
+.PHONY: bench-plane
+bench-plane: setup ## Measure the event plane whole, into bench/plane.json (about 4 minutes)
+	@go run ./loadgen/cmd/loadgen plane
+
 .PHONY: generate
 generate: $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc ## Generate Go from the .proto files
 	PATH=$(BIN):$$PATH $(BIN)/buf lint

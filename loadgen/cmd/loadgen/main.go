@@ -20,8 +20,9 @@ func root() *ffcli.Command {
   loadgen demo             replay a trace through everything, round-robin against warm, and print a table
   loadgen engines -n 8     run simulated vLLM engines and print the flags for "warmpath up"
   loadgen run --url URL    replay a trace against any OpenAI endpoint
-  loadgen rivals           measure the index and stand-ins for others on the same work`,
-		Subcommands: []*ffcli.Command{demoCommand(), enginesCommand(), runCommand(), rivalsCommand()},
+  loadgen rivals           measure the index and stand-ins for others on the same work
+  loadgen plane            measure the event plane: engines, ingest, NATS, index`,
+		Subcommands: []*ffcli.Command{demoCommand(), enginesCommand(), runCommand(), rivalsCommand(), planeCommand()},
 		Exec:        daemon.NoVerb,
 	}
 }
