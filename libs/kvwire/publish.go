@@ -34,7 +34,7 @@ type Publisher struct {
 	closed bool
 	next   uint64
 	kept   []Frame // oldest first; at most o.BufferSteps
-	drop   int     // live messages still to be lost
+	faults faults
 }
 
 // Listen binds both sockets: endpoints like tcp://127.0.0.1:5557, port 0 for a free one. Without a replayEndpoint
@@ -130,11 +130,7 @@ func (p *Publisher) Publish(payload []byte) (seq uint64) {
 	if p.kept = append(p.kept, f); len(p.kept) > p.o.BufferSteps {
 		p.kept = p.kept[1:]
 	}
-	if p.drop > 0 {
-		p.drop--
-		return seq
-	}
-	p.enqueue([][]byte{f.Topic, sequence(seq), payload})
+	p.deliver([][]byte{f.Topic, sequence(seq), payload})
 	return seq
 }
 
@@ -184,15 +180,25 @@ func (p *Publisher) serve(s *czmq.Sock) {
 
 // answer sends what is kept from a sequence on, then the end mark.
 func (p *Publisher) answer(s *czmq.Sock, client []byte, from uint64) {
+	frames, end := p.replayed(from)
+	for _, f := range frames {
+		_ = s.SendMessage(p.reply(client, f.Topic, sequence(f.Seq), f.Payload))
+	}
+	if end {
+		_ = s.SendMessage(p.reply(client, nil, sequence(endSeq), nil))
+	}
+}
+
+// replayed is what an answer to a replay holds, and whether its end is marked.
+func (p *Publisher) replayed(from uint64) (frames []Frame, end bool) {
 	p.mu.Lock()
-	kept := p.kept
-	p.mu.Unlock()
-	for _, f := range kept {
+	defer p.mu.Unlock()
+	for _, f := range p.kept {
 		if f.Seq >= from {
-			_ = s.SendMessage(p.reply(client, f.Topic, sequence(f.Seq), f.Payload))
+			frames = append(frames, f)
 		}
 	}
-	_ = s.SendMessage(p.reply(client, nil, sequence(endSeq), nil))
+	return p.faults.spoilt(frames)
 }
 
 func (p *Publisher) reply(client, topic, seq, payload []byte) [][]byte {

@@ -21,6 +21,7 @@ type EngineOptions struct {
 type EngineStats struct {
 	Blocks     int    // blocks of which a copy is held, as far as they can be joined to requests
 	Copies     int    // copies of all blocks, in all tiers and groups
+	CopiesGPU  int    // of them, in gpu memory
 	VisibleGPU int    // index keys shown in the gpu set
 	VisibleAny int    // index keys shown in the any set
 	Waiting    int    // blocks whose tokens wait for an unknown parent
@@ -147,6 +148,7 @@ func (e *Engine) Stats() EngineStats {
 	for _, n := range e.total {
 		s.Copies += n
 	}
+	s.CopiesGPU = e.total[GPU]
 	s.Evicted, s.Refused = e.evicted, e.refused
 	switch {
 	case e.overfull:

@@ -122,7 +122,7 @@ func TestUnfillableGapIsPartialAndDropsNothing(t *testing.T) {
 	})
 }
 
-// Whatever comes on the wire is counted and the engine goes on, exact.
+// Whatever comes on the wire is counted and the engine goes on; what its own batches said is missing.
 func TestGarbageIsCountedAndPassedOver(t *testing.T) {
 	t.Parallel()
 	p := newPlane(t)

@@ -78,6 +78,9 @@ type life struct {
 	later     bool // it begins after the last applied batch
 	holes     int  // replays in a row that had a hole after holeAt
 	holeAt    stamp
+	cuts      int // replays in a row that were cut after cutAt
+	cutAt     stamp
+	broken    bool      // partial because of that, until a replay goes on from there
 	askedFrom time.Time // when the first replay without an answer was asked
 }
 
@@ -118,7 +121,7 @@ func (l *life) gap(f stamp) verdict {
 		return l.accept(f)
 	case !l.tried(f):
 		return l.inquire()
-	case l.begun && f.ts < l.last.ts:
+	case l.begun && f.ts < l.last.ts && l.replays:
 		return verdict{} // it waited in our memory while a new life began
 	case l.tries < lostTwice && l.replays:
 		return l.inquire()
@@ -144,6 +147,7 @@ func (l *life) inquire() verdict {
 
 // accept makes a batch the last applied one and notes what is missing before it.
 func (l *life) accept(f stamp) verdict {
+	l.mend()
 	switch {
 	case !l.begun && f.seq != 0:
 		l.partial, l.late = fmt.Sprintf("joined at sequence %d: %s", f.seq, l.whyLate()), true
@@ -227,15 +231,52 @@ func (l *life) end(o outcome, now time.Time) verdict {
 	case l.later:
 		l.later = false
 		return verdict{next: judgeLife}
-	case l.skip || o == cut && l.progress:
+	case l.skip:
 		return verdict{next: askReplay}
+	case o == cut:
+		return l.breakOff()
 	case !l.settled && l.begun && o == complete:
 		v := l.newLife(fmt.Sprintf("the replay buffer ends before sequence %d", l.last.seq))
 		v.next = askReplay
 		return v
+	default:
+		l.mend() // whatever there was after the last applied batch has come
 	}
 	l.askedFrom = time.Time{}
 	return verdict{}
+}
+
+// unread says that of the batch just applied not all could be read: a gap that nothing fills. why holds a %d for it.
+func (l *life) unread(why string) {
+	if l.late = false; l.partial == "" || l.broken {
+		l.partial, l.broken = fmt.Sprintf(why, l.last.seq), false
+	}
+}
+
+// known ends every partial state: the engine's events have told its whole cache.
+func (l *life) known() { l.partial, l.late, l.broken = "", false, false }
+
+// breakOff judges a replay that was cut. The second one at the same place has failed; a check that fails is made good
+// by the next one.
+func (l *life) breakOff() verdict {
+	if l.cutAt != l.last {
+		l.cutAt, l.cuts = l.last, 0
+	}
+	if l.cuts++; l.progress || l.cuts < lostTwice && !l.checking {
+		return verdict{next: askReplay}
+	}
+	if l.cuts >= lostTwice && l.partial == "" {
+		l.partial, l.broken = fmt.Sprintf("replays break off after sequence %d", l.last.seq), true
+	}
+	return verdict{}
+}
+
+// mend ends the state in which replays break off.
+func (l *life) mend() {
+	l.cuts = 0
+	if l.broken {
+		l.partial, l.broken = "", false
+	}
 }
 
 // judged takes the answer to judgeLife.
@@ -267,7 +308,7 @@ func (l *life) restarted() verdict {
 }
 
 func (l *life) newLife(reason string) verdict {
-	l.begun, l.last, l.partial, l.late, l.jump, l.unsure = false, stamp{}, "", false, false, false
+	l.begun, l.last, l.partial, l.late, l.jump, l.unsure, l.broken = false, stamp{}, "", false, false, false, false
 	l.cause, l.tries, l.holes, l.askedFrom = stamp{}, 0, 0, time.Time{}
 	return verdict{reset: reason}
 }

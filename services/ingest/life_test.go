@@ -21,6 +21,8 @@ type world struct {
 	signs   bool // the engine tells its process
 	mute    int  // replays that get no answer
 	dropAt  int  // the next replay loses the reply with this index; -1 none
+	cutAt   int  // the next cuts replays break off before the reply with this index
+	cuts    int
 	inbox   []stamp
 	applied []stamp
 	log     []string
@@ -106,6 +108,14 @@ func (w *world) replay(check bool) verdict {
 	for _, f := range slices.Clone(w.buffer) {
 		if f.seq < from {
 			continue
+		}
+		if w.cuts > 0 && i == w.cutAt {
+			w.cuts--
+			if i == 0 {
+				w.now = w.now.Add(5 * time.Second)
+				return w.l.end(silent, w.now)
+			}
+			return w.l.end(cut, w.now)
 		}
 		if i != w.dropAt {
 			w.act(w.l.reply(f), f)
@@ -290,6 +300,27 @@ func TestLifeScenarios(t *testing.T) {
 			w.dropAt = 2
 			w.start()
 		}, "replay@0 0 1 replay@1 2 3", ""},
+		"replays that break off at the same place": {true, true, func(w *world) {
+			w.publishN(6, false)
+			w.cutAt, w.cuts = 1, 9
+			w.start()
+		}, "replay@0 0 replay@0", "replays break off after sequence 0"},
+		"replays that break off, until one goes on": {true, true, func(w *world) {
+			w.publishN(6, false)
+			w.cutAt, w.cuts = 1, 3
+			w.start()
+			w.check()
+			w.check()
+		}, "replay@0 0 replay@0 replay@0 replay@0 1 2 3 4 5", ""},
+		"a live gap before which replays break off": {true, true, func(w *world) {
+			w.start()
+			w.publishN(1, true)
+			w.deliver()
+			w.publishN(2, false)
+			w.publishN(1, true)
+			w.cutAt, w.cuts = 1, 99
+			w.deliver()
+		}, "replay@0 0 replay@0 replay@0 replay@0 3", "after sequence 0 are lost"},
 		"a sequence that no batch has": {true, true, func(w *world) {
 			w.publishN(2, false)
 			w.next++
@@ -339,6 +370,13 @@ func TestLifeScenarios(t *testing.T) {
 		"without replays, gap in one process": {false, true, func(w *world) {
 			w.publishN(2, true)
 			w.publishN(2, false)
+			w.publishN(2, true)
+			w.deliver()
+		}, "0 1 judge 4 5", "batches after sequence 1 are lost"},
+		"without replays, a gap over which the engine's clock goes back": {false, true, func(w *world) {
+			w.publishN(2, true)
+			w.publishN(2, false)
+			w.clock = 10
 			w.publishN(2, true)
 			w.deliver()
 		}, "0 1 judge 4 5", "batches after sequence 1 are lost"},
@@ -408,7 +446,9 @@ func TestLifeAgainstModel(t *testing.T) {
 			case 2:
 				w.inbox = nil
 			case 3:
-				w.dropAt = r.IntN(4)
+				if w.dropAt = r.IntN(4); r.IntN(2) == 0 {
+					w.dropAt, w.cutAt, w.cuts = -1, r.IntN(4), r.IntN(4)
+				}
 			case 4:
 				w.mute = r.IntN(9)
 			case 5:
@@ -428,7 +468,7 @@ func TestLifeAgainstModel(t *testing.T) {
 				w.buffer = w.buffer[n:]
 			}
 		}
-		w.mute, w.dropAt = 0, -1
+		w.mute, w.dropAt, w.cuts = 0, -1, 0
 		w.deliver()
 		if w.signs && w.known != w.process && w.known != 0 {
 			v := w.l.restarted()

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"log/slog"
 	"math"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -221,6 +222,7 @@ func (s *session) act(v verdict, h batchInHand) {
 	if h.err != nil {
 		s.bad("undecodable", h.err)
 		s.cache.skip(h.stamp)
+		s.life.unread("batch %d cannot be read")
 		return
 	}
 	if h.batch.Bad > 0 {
@@ -237,19 +239,19 @@ func (s *session) act(v verdict, h batchInHand) {
 	if s.life.partial != "" {
 		s.recover(h.batch.Events)
 	}
+	if h.batch.Bad > 0 {
+		s.life.unread("events of batch %d cannot be read")
+	}
 }
 
-// recover ends a partial state: once nothing is held nothing is unknown, and a late joiner that counts as many copies
-// as the engine has blocks knows them all.
+// recover ends a partial state: once gpu memory was cleared all that it holds is known, and a late joiner that counts as
+// many copies there as the engine has blocks knows them all. Copies in other tiers are never known to be all.
 func (s *session) recover(events []kvevent.Event) {
-	cleared := false
-	for i := range events {
-		cleared = cleared || events[i].Kind == kvevent.Cleared
-	}
+	cleared := slices.ContainsFunc(events, func(ev kvevent.Event) bool { return ev.Kind == kvevent.Cleared })
 	stats, _ := s.cache.known()
-	oneTier := stats.VisibleAny == stats.VisibleGPU
-	if cleared && stats.Copies == 0 || s.life.late && oneTier && s.blocks > 0 && 100*stats.Copies >= 99*s.blocks {
-		s.life.partial, s.life.late = "", false
+	full := s.life.late && s.blocks > 0 && 100*stats.CopiesGPU >= 99*s.blocks
+	if (cleared || full) && stats.Copies == stats.CopiesGPU {
+		s.life.known()
 	}
 }
 
