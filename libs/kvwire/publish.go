@@ -1,9 +1,11 @@
 package kvwire
 
 import (
+	"cmp"
 	"encoding/binary"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -193,12 +195,8 @@ func (p *Publisher) answer(s *czmq.Sock, client []byte, from uint64) {
 func (p *Publisher) replayed(from uint64) (frames []Frame, end bool) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	for _, f := range p.kept {
-		if f.Seq >= from {
-			frames = append(frames, f)
-		}
-	}
-	return p.faults.spoilt(frames)
+	i, _ := slices.BinarySearchFunc(p.kept, from, func(f Frame, from uint64) int { return cmp.Compare(f.Seq, from) })
+	return p.faults.spoilt(slices.Clip(p.kept[i:]))
 }
 
 func (p *Publisher) reply(client, topic, seq, payload []byte) [][]byte {

@@ -164,8 +164,13 @@ func (m *matrix) exact(b *blockPool) (generation uint64) {
 // exactAndOK is exact, and the engine's record says so.
 func (m *matrix) exactAndOK(b *blockPool) (generation uint64) {
 	m.t.Helper()
-	generation = m.exact(b)
-	m.record(b.e, "ok", func(r fleet.Engine) bool { return r.State == fleet.OK && r.Generation == generation })
+	for logged := uint64(0); logged != generation || logged == 0; {
+		logged = m.exact(b)
+		generation = m.record(b.e, "ok", func(r fleet.Engine) bool {
+			_, g, ok := m.log.copies(b.e.id)
+			return ok && r.State == fleet.OK && r.Generation == g
+		}).Generation
+	}
 	return generation
 }
 
