@@ -1,6 +1,7 @@
 package ingest
 
 import (
+	"cmp"
 	"sync"
 	"time"
 
@@ -15,19 +16,30 @@ import (
 //
 // What waits is bounded by the cache itself: deltas that would outgrow a snapshot are dropped, and a snapshot follows.
 type cache struct {
-	id   string
-	wake func() // tells the publisher that there is something to take
+	id      string
+	options prefix.EngineOptions
+	wake    func()        // tells the publisher that there is something to take
+	adopted chan struct{} // closed when it is known what the log tells of the engine; nothing is folded before
 
 	mu         sync.Mutex
+	open       bool // adopted is closed
 	fold       *prefix.Engine
-	last       stamp // last batch folded
+	begun      bool   // last is a batch of this life
+	last       stamp  // last batch folded
+	why        string // the session says that the cache is known in part only
+	late       bool   // because the beginning is missing
 	generation uint64
 	deltas     []delta // not yet taken, oldest first
 	size       int     // of them, bytes
 	begin      string  // not empty: a reset is due, for this reason
 	due        bool    // a snapshot is due; until it is taken no deltas are kept
-	parts      []sized
-	left       int // bytes of parts
+	wished     bool    // a snapshot is due, but deltas go on
+	resuming   bool    // the life is being taken over: what changes meanwhile is published as a snapshot, afterwards
+	digest     bool    // a digest is due
+	parts      []sized // of a snapshot on its way
+	left       int     // bytes of parts
+
+	from, coming eventlog.Place // where the log begins to tell of the engine; where it will, once the snapshot is whole
 }
 
 // sized is a part of a snapshot that is on its way.
@@ -41,33 +53,102 @@ type delta struct {
 	batch    stamp
 	received time.Time
 	runs     []prefix.Run
+	size     int
 	done     int // operations of the batch that are published already
 }
 
-// skip notes a batch that could not be read: its sequence is used up.
-func (c *cache) skip(f stamp) {
+func newCache(id string, o prefix.EngineOptions, wake func()) *cache {
+	return &cache{id: id, options: o, wake: wake, adopted: make(chan struct{}), fold: prefix.NewEngine(o)}
+}
+
+// adopt takes what the log tells of the engine, nil if nothing; only then may its session fold.
+func (c *cache) adopt(e *eventlog.Engine) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.last = f
+	if e != nil {
+		c.fold, c.generation, c.from = e.Cache, e.Generation, e.From
+		c.resuming, c.due = true, e.Behind
+		if b := e.Batch; b != nil {
+			c.begun, c.last = true, stamp{b.Sequence, b.Ts}
+			if c.late = b.Late; b.Partial != c.fold.Stats().Partial {
+				c.why = b.Partial
+			}
+		}
+	}
+	c.open = true
+	close(c.adopted)
 }
+
+// reclaimed goes on after another owner had the bucket, who left this in the log. Our own state is as new as any.
+func (c *cache) reclaimed(e *eventlog.Engine) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.deltas, c.size, c.parts, c.left, c.due, c.from = nil, 0, nil, 0, true, eventlog.Place{}
+	if e != nil {
+		c.from = e.From
+	}
+	if e == nil || e.Generation != c.generation {
+		c.begin = cmp.Or(c.begin, "another owner had begun a life")
+	}
+	c.wake()
+}
+
+func (c *cache) isOpen() bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.open
+}
+
+// resumed ends the taking over of a life.
+func (c *cache) resumed() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.resuming = false
+	c.wake()
+}
+
+// told returns the life in which the log left the engine, if it told of it.
+func (c *cache) told() (life life, known bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	life.begun, life.last, life.partial, life.late = c.begun, c.last, c.why, c.late
+	return life, c.resuming
+}
+
+// mark notes whether the cache is known in part only, from the next batch on.
+func (c *cache) mark(partial string, late bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.why, c.late = partial, late
+}
+
+// skip notes a batch that could not be read: its sequence is used up.
+func (c *cache) skip(f stamp, received time.Time) { c.apply(f, received, nil) }
 
 // apply folds a batch and returns how many blocks its events name.
 func (c *cache) apply(f stamp, received time.Time, events []kvevent.Event) (blocks int) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var runs []prefix.Run
+	d := delta{batch: f, received: received}
 	for i := range events {
 		blocks += len(events[i].Hashes)
-		runs = c.fold.Fold(&events[i], runs)
+		d.runs = c.fold.Fold(&events[i], d.runs)
 	}
-	c.last = f
-	if len(runs) == 0 || c.due {
+	c.begun, c.last = true, f
+	switch n := len(c.deltas); {
+	case c.due:
+		return blocks
+	case c.resuming:
+		c.due = len(d.runs) > 0
+		return blocks
+	case len(d.runs) == 0 && n > 0 && c.deltas[n-1].done == 0:
+		c.deltas[n-1].batch = f // nothing happened since
 		return blocks
 	}
-	c.deltas = append(c.deltas, delta{batch: f, received: received, runs: runs})
-	for i := range runs {
-		c.size += runSize(&runs[i])
+	for i := range d.runs {
+		d.size += runSize(&d.runs[i])
 	}
+	c.deltas, c.size = append(c.deltas, d), c.size+d.size
 	if c.size > max(maxMessage, c.snapshotSize()) {
 		c.deltas, c.size, c.due = nil, 0, true
 	}
@@ -78,13 +159,21 @@ func (c *cache) apply(f stamp, received time.Time, events []kvevent.Event) (bloc
 // snapshotSize is about what a snapshot takes.
 func (c *cache) snapshotSize() int { return 20 * c.fold.Stats().Copies }
 
+// weight is snapshotSize, at any time.
+func (c *cache) weight() int {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.snapshotSize()
+}
+
 // reset begins a new life.
 func (c *cache) reset(reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.fold.Reset()
-	c.last, c.deltas, c.size, c.parts, c.left = stamp{}, nil, 0, nil, 0
-	c.begin, c.due = reason, false
+	c.fold = prefix.NewEngine(c.options)
+	c.begun, c.last, c.why, c.late = false, stamp{}, "", false
+	c.deltas, c.size, c.parts, c.left = nil, 0, nil, 0
+	c.begin, c.due, c.wished, c.resuming = reason, false, false, false
 	c.wake()
 }
 
@@ -92,6 +181,9 @@ func (c *cache) reset(reason string) {
 func (c *cache) renew(reason string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if !c.open {
+		return
+	}
 	c.deltas, c.size, c.parts, c.left = nil, 0, nil, 0
 	c.begin, c.due = reason, true
 	c.wake()
@@ -102,15 +194,48 @@ func (c *cache) renew(reason string) {
 func (c *cache) again() {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	if c.begin != "" || c.due || len(c.parts) > 0 {
+	if c.begin != "" || c.due || len(c.parts) > 0 || !c.open || c.generation == 0 {
 		return
 	}
 	c.deltas, c.size, c.due = nil, 0, true
 	c.wake()
 }
 
+// tell publishes a digest as soon as the log tells all that the cache holds.
+func (c *cache) tell() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.digest = true
+	c.wake()
+}
+
+// receipt is what a message carried of a cache, beside deltas and digests.
+type receipt struct {
+	c                  *cache
+	reset, first, last bool // a reset; the first and the last part of a snapshot
+}
+
+// acknowledged notes where in the log the message of a receipt is.
+func (r receipt) acknowledged(at eventlog.Place) {
+	c := r.c
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if r.reset {
+		c.generation, c.from = at.Sequence, at
+		if c.due {
+			c.wake()
+		}
+	}
+	if r.first {
+		c.coming = at
+	}
+	if r.last {
+		c.from = c.coming
+	}
+}
+
 // take moves what is due out, in order, into parts of at most budget bytes; where whole is set, at least one run even
-// if that is larger. A reset is taken without a snapshot, which needs the generation that the reset is given.
+// if that is larger. Snapshots are not taken here.
 func (c *cache) take(budget int, whole bool) (parts []*eventsv1.Part, size int, reset bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -120,99 +245,67 @@ func (c *cache) take(budget int, whole bool) (parts []*eventsv1.Part, size int, 
 		}
 		parts, size, reset = append(parts, resetPart(c.id, c.begin)), headroom, true
 		c.begin, c.generation = "", 0
-		if c.due {
-			return parts, size, reset
-		}
 		whole = false
 	}
-	if len(c.parts) == 0 && c.due && c.generation != 0 {
-		c.cutSnapshot()
-	}
-	if len(c.parts) > 0 {
-		if !whole {
-			return parts, size, reset // a snapshot's part fills a message
-		}
-		first := c.parts[0]
-		c.parts[0] = sized{}
-		c.parts, c.left = c.parts[1:], c.left-first.size
-		return []*eventsv1.Part{first.part}, maxMessage, false
+	if c.due || c.resuming || len(c.parts) > 0 {
+		return parts, size, reset
 	}
 	if d, n := c.takeDeltas(budget-size-headroom, whole); d != nil {
 		parts, size = append(parts, deltaPart(c.id, d)), size+n+headroom
 	}
+	if c.digest && len(c.deltas) == 0 && c.generation != 0 && budget-size > headroom {
+		stats := c.fold.Stats()
+		d := &eventsv1.Digest{Batch: c.batch(), Count: uint64(stats.VisibleAny), Digest: stats.Digest}
+		parts, size, c.digest = append(parts, digestPart(c.id, d)), size+headroom, false
+	}
 	return parts, size, reset
 }
 
-// takeDeltas merges batches as long as they fit, and cuts one that fits no message.
+// takeDeltas merges batches as long as they fit, and cuts one that fits no message. What is cut shares no delta with
+// other batches, so that whoever takes over can tell where it ends.
 func (c *cache) takeDeltas(budget int, whole bool) (out *eventsv1.Delta, size int) {
 	for len(c.deltas) > 0 {
 		d := &c.deltas[0]
+		if size+d.size > budget && (size > 0 || !whole) {
+			break
+		}
 		if out == nil {
 			out = &eventsv1.Delta{Received: d.received.UnixNano()}
 		}
+		tail := d.done > 0
 		for len(d.runs) > 0 {
 			r := &d.runs[0]
 			n := runSize(r)
-			if size+n > budget && !(whole && size == 0) {
-				if d.done > 0 {
-					out.Batch = d.batch.toLog(d.done)
-				}
-				if size == 0 {
-					return nil, 0
-				}
+			if size+n > budget && size > 0 {
+				out.Batch = c.logged(d.batch, d.done)
 				return out, size
 			}
 			out.Runs = append(out.Runs, eventlog.Logged(r))
-			size, c.size, d.done, d.runs = size+n, c.size-n, d.done+operations(r), d.runs[1:]
+			size, c.size, d.size, d.done, d.runs = size+n, c.size-n, d.size-n, d.done+eventlog.Operations(r), d.runs[1:]
 		}
-		out.Batch = d.batch.toLog(0)
+		out.Batch = c.logged(d.batch, 0)
 		c.deltas[0] = delta{}
 		c.deltas = c.deltas[1:]
+		if tail {
+			break
+		}
 	}
 	return out, size
 }
 
-// cutSnapshot writes the state as parts. What is folded from now on follows them.
-func (c *cache) cutSnapshot() {
-	budget := maxMessage - 2*headroom
-	var current *eventsv1.Snapshot
-	var all []*eventsv1.Snapshot
-	room := 0
-	for r := range c.fold.Snapshot {
-		n := runSize(&r)
-		if current == nil || n > room {
-			current, room = &eventsv1.Snapshot{}, budget
-			all = append(all, current)
-		}
-		current.Runs = append(current.Runs, eventlog.Logged(&r))
-		room -= n
-	}
-	if current == nil {
-		current = &eventsv1.Snapshot{}
-		all = append(all, current)
-	}
-	stats := c.fold.Stats()
-	current.Count, current.Digest = uint64(stats.VisibleAny), stats.Digest
-	c.left = 0
-	for i, s := range all {
-		s.Part, s.Parts, s.Batch, s.Generation = uint32(i+1), uint32(len(all)), c.last.toLog(0), c.generation
-		size := 0
-		for _, r := range s.Runs {
-			size += 56 + 8*(len(r.Hashes)+len(r.Keys)+len(r.Shown))
-		}
-		c.parts, c.left = append(c.parts, sized{snapshotPart(c.id, s), size}), c.left+size
-	}
-	c.deltas, c.size, c.due = nil, 0, false
+// logged is a batch as the log names it.
+func (c *cache) logged(f stamp, done int) *eventsv1.Batch {
+	b := &eventsv1.Batch{Sequence: f.seq, Ts: f.ts, Operations: uint32(done), Partial: cmp.Or(c.why, c.fold.Stats().Partial)}
+	b.Late = c.late && b.Partial != ""
+	return b
 }
 
-// published notes the sequence of the message that carried a reset.
-func (c *cache) published(generation uint64) {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.generation = generation
-	if c.due {
-		c.wake()
+// batch is the last one folded, nil where the life has none yet.
+func (c *cache) batch() *eventsv1.Batch {
+	if !c.begun {
+		return nil
 	}
+	return c.logged(c.last, 0)
 }
 
 // unpublished is how many bytes wait.

@@ -9,6 +9,7 @@ import (
 	"google.golang.org/protobuf/proto"
 
 	"github.com/warmpath/warmpath/libs/bus"
+	"github.com/warmpath/warmpath/libs/eventlog"
 	"github.com/warmpath/warmpath/libs/kvevent"
 	"github.com/warmpath/warmpath/libs/prefix"
 )
@@ -48,13 +49,14 @@ func (c *churn) events(n, capacity int) []kvevent.Event {
 func TestCachePublishesExactlyWhatItHolds(t *testing.T) {
 	t.Parallel()
 	for seed := range uint64(14) {
-		c := &cache{id: "e", wake: func() {}, fold: prefix.NewEngine(prefix.EngineOptions{Pool: "p", BlockSize: 16})}
+		c := newCache("e", prefix.EngineOptions{Pool: "p", BlockSize: 16}, func() {})
+		c.adopt(nil)
 		b := newBucket(bus.EventSubject("p", 1), "me", nil, time.Second, quiet(), newMetrics(nil))
 		b.add(c)
 		log := &logReader{canonical: 16, engines: map[string]*readEngine{}, buckets: map[string]*readBucket{b.name: {owner: "me"}}, kinds: map[string]int{}}
 		stream := uint64(0)
 		publish := func() bool {
-			parts, resets := b.next()
+			parts, receipts := b.next()
 			if len(parts) == 0 {
 				return false
 			}
@@ -67,8 +69,8 @@ func TestCachePublishesExactlyWhatItHolds(t *testing.T) {
 			}
 			stream++
 			log.message(bus.Message{Subject: b.name, Seq: stream, Data: data})
-			for _, c := range resets {
-				c.published(stream)
+			for _, r := range receipts {
+				r.acknowledged(eventlog.Place{Sequence: stream})
 			}
 			return true
 		}
@@ -84,6 +86,10 @@ func TestCachePublishesExactlyWhatItHolds(t *testing.T) {
 				engine.held = nil
 			case k == 2:
 				c.again()
+			case k == 3:
+				c.wish()
+			case k == 4:
+				c.tell()
 			case k < 8:
 				publish()
 			default:
@@ -115,7 +121,7 @@ func TestCachePublishesExactlyWhatItHolds(t *testing.T) {
 
 // A batch that fits no message is cut, and its parts say how much of it they hold.
 func TestCutBatchSaysHowMuch(t *testing.T) {
-	c := &cache{id: "e", wake: func() {}, fold: prefix.NewEngine(prefix.EngineOptions{Pool: "p", BlockSize: 16, Blocks: 1 << 16})}
+	c := newCache("e", prefix.EngineOptions{Pool: "p", BlockSize: 16, Blocks: 1 << 16}, func() {})
 	c.generation = 1
 	engine := &churn{r: rand.New(rand.NewPCG(1, 1))}
 	var all []kvevent.Event

@@ -13,18 +13,6 @@ const (
 // runSize is at least what a run takes in a message.
 func runSize(r *prefix.Run) int { return 56 + 8*(len(r.Hashes)+len(r.Keys)+len(r.Shown)) }
 
-// operations counts the copies that a run adds or removes.
-func operations(r *prefix.Run) int {
-	if r.Copy == prefix.Unchanged {
-		return 0
-	}
-	return max(len(r.Hashes), len(r.Keys))
-}
-
-func (f stamp) toLog(done int) *eventsv1.Batch {
-	return &eventsv1.Batch{Sequence: f.seq, Ts: f.ts, Operations: uint32(done)}
-}
-
 func deltaPart(engine string, d *eventsv1.Delta) *eventsv1.Part {
 	return &eventsv1.Part{Engine: engine, Body: &eventsv1.Part_Delta{Delta: d}}
 }
@@ -35,6 +23,10 @@ func resetPart(engine, reason string) *eventsv1.Part {
 
 func snapshotPart(engine string, s *eventsv1.Snapshot) *eventsv1.Part {
 	return &eventsv1.Part{Engine: engine, Body: &eventsv1.Part_Snapshot{Snapshot: s}}
+}
+
+func digestPart(engine string, d *eventsv1.Digest) *eventsv1.Part {
+	return &eventsv1.Part{Engine: engine, Body: &eventsv1.Part_Digest{Digest: d}}
 }
 
 func claimPart() *eventsv1.Part {

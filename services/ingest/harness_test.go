@@ -18,6 +18,7 @@ import (
 
 	"github.com/warmpath/warmpath/libs/bus"
 	"github.com/warmpath/warmpath/libs/bus/embedded"
+	"github.com/warmpath/warmpath/libs/eventlog"
 	"github.com/warmpath/warmpath/libs/fleet"
 	"github.com/warmpath/warmpath/libs/kvevent"
 	"github.com/warmpath/warmpath/libs/kvwire"
@@ -99,7 +100,8 @@ func quick() times {
 	return times{probe: 50 * time.Millisecond, retry: 20 * time.Millisecond, gone: 400 * time.Millisecond,
 		firstCheck: 50 * time.Millisecond, check: 100 * time.Millisecond, replayIdle: 500 * time.Millisecond,
 		fenced: 300 * time.Millisecond, record: 5 * time.Millisecond, upkeep: 100 * time.Millisecond, ask: time.Millisecond,
-		silent: 200 * time.Millisecond, gauges: 20 * time.Millisecond}
+		silent: 200 * time.Millisecond, gauges: 20 * time.Millisecond, digest: 100 * time.Millisecond, look: 20 * time.Millisecond,
+		join: 50 * time.Millisecond}
 }
 
 // ingest runs one replica and returns how to stop it.
@@ -303,7 +305,7 @@ func (r *logReader) message(m bus.Message) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	var msg eventsv1.Message
-	if err := proto.Unmarshal(m.Data, &msg); err != nil {
+	if err := proto.Unmarshal(m.Data, &msg); err != nil || msg.Version > eventlog.Version {
 		return // a test's own garbage
 	}
 	r.messages++
@@ -351,6 +353,13 @@ func (r *logReader) part(m bus.Message, p *eventsv1.Part) {
 	case *eventsv1.Part_Delta:
 		r.kinds["delta"]++
 		restore(e.fold, body.Delta.Runs)
+	case *eventsv1.Part_Digest:
+		r.kinds["digest"]++
+		if e == nil {
+			r.breach("digest of %s before its reset at %d", p.Engine, m.Seq)
+		} else if got := e.fold.Stats(); got.Digest != body.Digest.Digest || uint64(got.VisibleAny) != body.Digest.Count {
+			r.breach("digest %x and %d rows at %d, the log gives %x and %d", body.Digest.Digest, body.Digest.Count, m.Seq, got.Digest, got.VisibleAny)
+		}
 	case *eventsv1.Part_Snapshot:
 		r.kinds["snapshot"]++
 		r.snapshot(m, e, body.Snapshot)
@@ -403,6 +412,13 @@ func (r *logReader) copies(id string) (c copies, generation uint64, ok bool) {
 		return true
 	})
 	return c, e.generation, true
+}
+
+// biggest is the size of the largest message.
+func (r *logReader) biggest() int {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.largest
 }
 
 func (r *logReader) seen(kind string) int {

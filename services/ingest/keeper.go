@@ -161,13 +161,16 @@ func (k *keeper) present() *session {
 func (k *keeper) open(b *bucket) *session {
 	v := k.source.service
 	f, _ := k.source.state()
-	fold := prefix.NewEngine(prefix.EngineOptions{Seed: v.seed, Pool: k.pool.ID, BlockSize: k.pool.BlockSize, Blocks: k.config.NumGPUBlocks})
-	s := newSession(k.rank, &cache{id: k.rank.id, fold: fold, wake: b.wake}, v.log, v.m, v.cfg.times)
+	s := newSession(k.rank, newCache(k.rank.id, k.options(), b.wake), v.log, v.m, v.cfg.times)
 	s.blocks, s.started, s.process = k.config.NumGPUBlocks, f.started, k.process
 	k.mu.Lock()
 	defer k.mu.Unlock()
 	k.session = s
 	return s
+}
+
+func (k *keeper) options() prefix.EngineOptions {
+	return prefix.EngineOptions{Seed: k.source.service.seed, Pool: k.pool.ID, BlockSize: k.pool.BlockSize, Blocks: k.config.NumGPUBlocks}
 }
 
 // close forgets the session: what it knew may fill much memory.
@@ -185,14 +188,12 @@ func (k *keeper) process(ctx context.Context) (float64, bool) {
 	return f.started, true
 }
 
-// run reads the engine and keeps its record until ctx ends.
-func (k *keeper) run(ctx context.Context, b *bucket) {
+// run reads the engine with s, unless it is nil, and keeps its record until ctx ends.
+func (k *keeper) run(ctx context.Context, s *session) {
 	var reading sync.WaitGroup
 	defer reading.Wait()
-	if k.blind == "" {
-		s := k.open(b)
+	if s != nil {
 		defer k.close()
-		b.add(s.cache)
 		reading.Go(func() { s.run(ctx) })
 	}
 	v := k.source.service

@@ -21,6 +21,9 @@ type metrics struct {
 	fenced    prometheus.Counter
 	offset    *prometheus.GaugeVec
 	owned     prometheus.Gauge
+	resumed   prometheus.Histogram
+	refused   prometheus.Counter
+	snapshots prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -62,6 +65,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "warmpath_ingest_clock_offset_seconds",
 			Help: "Least difference of receive time and the engine's time over the last minute. Beyond 1 s either way: synchronise the clocks of that host.",
 		}, []string{"engine"}),
-		owned: gauge("buckets_owned", "Buckets that this process publishes. Over all replicas each bucket with engines should be owned once."),
+		resumed: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "warmpath_ingest_resumed_seconds",
+			Help:    "How long it took, once the event log of a bucket taken over was read, until an engine in it was known exactly again. About 30 s: its replay endpoint does not answer.",
+			Buckets: prometheus.ExponentialBuckets(0.001, 2, 16),
+		}),
+		refused:   counter("log_refused_total", "Messages and parts of the event log that a takeover could not use. Not zero: damage, or replicas of different releases; the engines are replayed from there on, nothing is to be done."),
+		snapshots: counter("snapshots_total", "Snapshots of engines written. Far more than 50 % of the bytes: raise the event stream's size."),
+		owned:     gauge("buckets_owned", "Buckets that this process publishes. Over all replicas each bucket with engines should be owned once."),
 	}
 }

@@ -50,6 +50,9 @@ type times struct {
 	ask        time.Duration // between two answers to readers who ask for a bucket
 	flush      time.Duration // for publishing the rest at the end
 	gauges     time.Duration // between two settings of the gauges
+	digest     time.Duration // between two digests of an engine
+	look       time.Duration // between two looks at how far the event stream reaches
+	join       time.Duration // for a socket to connect, before a bucket with engines that cannot replay is claimed
 }
 
 func (t times) withDefaults() times {
@@ -59,7 +62,7 @@ func (t times) withDefaults() times {
 	}{{&t.probe, 5 * time.Second}, {&t.retry, time.Second}, {&t.gone, 30 * time.Second}, {&t.firstCheck, time.Second},
 		{&t.check, 15 * time.Second}, {&t.replayIdle, 5 * time.Second}, {&t.fenced, 6 * time.Second}, {&t.record, 500 * time.Millisecond},
 		{&t.silent, 10 * time.Second}, {&t.upkeep, 5 * time.Second}, {&t.ask, 2 * time.Second}, {&t.flush, 2 * time.Second},
-		{&t.gauges, 5 * time.Second}} {
+		{&t.gauges, 5 * time.Second}, {&t.digest, 10 * time.Second}, {&t.look, 3 * time.Second}, {&t.join, 200 * time.Millisecond}} {
 		if *f.value == 0 {
 			*f.value = f.initial
 		}
@@ -93,7 +96,7 @@ func Run(ctx context.Context, cfg Config) error {
 	cfg.Health.Set("ingest", "meeting the fleet")
 	s := &service{cfg: cfg, conn: conn, log: cfg.Log, m: newMetrics(cfg.Metrics),
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute}},
-		found:  make(chan struct{}, 1), buckets: map[bucketID]*ownedBucket{}}
+		found:  make(chan struct{}, 1), buckets: map[bucketID]*ownedBucket{}, readers: make(chan struct{}, maxReaders)}
 	if s.fleet, err = fleet.Meet(ctx, conn, cfg.Log, &s.seed); err != nil {
 		return nil // ctx has ended
 	}

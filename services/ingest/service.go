@@ -31,7 +31,11 @@ type service struct {
 
 	mu      sync.Mutex // held by run to change buckets, and by others to read them
 	buckets map[bucketID]*ownedBucket
+
+	readers chan struct{} // holds a token for each log that is being read
 }
+
+const maxReaders = 4 // logs that are read at a time
 
 type bucketID struct {
 	pool string
@@ -46,6 +50,7 @@ type ownedBucket struct {
 	done    sync.WaitGroup
 	reading map[string]*reading // by engine id
 	asked   time.Time           // when it last answered a reader
+	listens func()              // stops to listen for another owner's claim; nil while nobody else should be the owner
 }
 
 // reading is a keeper at work.
@@ -74,6 +79,7 @@ func (s *service) run(ctx context.Context) {
 	})
 	defer leave()
 	all.Go(func() { s.upkeep(ctx) })
+	all.Go(func() { s.keepReadable(ctx) })
 	if stop, err := s.conn.Listen(bus.AllAsks, s.asked); err != nil {
 		s.log.Warn("readers cannot ask for snapshots", "err", err)
 	} else {
@@ -141,41 +147,32 @@ func (s *service) reconcile(ctx context.Context) {
 	view := s.fleet.View()
 	members := ingestMembers(view)
 	joined := slices.Contains(members, s.cfg.Instance)
-	wanted := map[bucketID]map[string]*keeper{}
+	engines := map[bucketID]map[string]*keeper{}
 	answered := len(s.sources) == 0
 	for _, src := range s.sources {
 		for _, k := range src.keepers() {
 			answered = true
 			id := bucketID{k.pool.ID, fleet.Bucket(k.rank.id)}
-			if joined && ownerOf(id, members) == s.cfg.Instance {
-				if wanted[id] == nil {
-					wanted[id] = map[string]*keeper{}
-				}
-				wanted[id][k.rank.id] = k
+			if engines[id] == nil {
+				engines[id] = map[string]*keeper{}
 			}
+			engines[id][k.rank.id] = k
 		}
 	}
+	s.releaseOthers(engines, func(id bucketID) bool { return joined && ownerOf(id, members) == s.cfg.Instance })
 	for id, b := range s.buckets {
-		if wanted[id] == nil { // all stop at once, then each is waited for
-			b.stop()
-			b.stopReading()
-		}
-	}
-	for id, b := range s.buckets {
-		if wanted[id] == nil {
-			s.release(id, b)
-			continue
-		}
 		for engine, r := range b.reading {
-			if wanted[id][engine] != r.keeper { // another pool, or other sizes; its neighbours stay undisturbed
+			if engines[id][engine] != r.keeper { // another pool, or other sizes; its neighbours stay undisturbed
 				r.end()
 				b.remove(engine)
 				delete(b.reading, engine)
 			}
 		}
 	}
-	for id, keepers := range wanted {
-		s.serve(ctx, id, keepers)
+	for id, keepers := range engines {
+		if s.buckets[id] != nil || joined && ownerOf(id, members) == s.cfg.Instance {
+			s.serve(ctx, id, keepers)
+		}
 	}
 	if joined {
 		s.forget(ctx, view, members)
@@ -190,23 +187,34 @@ func (s *service) reconcile(ctx context.Context) {
 	}
 }
 
-// serve takes a bucket if it is not ours yet, and reads the engines that are new in it.
+// serve takes a bucket if it is not ours yet, and reads the engines that are new in it. Their sockets open first.
 func (s *service) serve(ctx context.Context, id bucketID, keepers map[string]*keeper) {
 	b := s.buckets[id]
-	if b == nil {
+	fresh := b == nil
+	if fresh {
 		subject := bus.EventSubject(id.pool, id.n)
 		publishing, stop := context.WithCancel(context.WithoutCancel(ctx)) // goes on for a while after ctx
 		b = &ownedBucket{ctx: publishing, stop: stop, reading: map[string]*reading{},
 			bucket: newBucket(subject, s.cfg.Instance, s.conn.Writer(subject), s.cfg.times.fenced, s.log, s.m)}
+		b.history, b.changed = bucketHistory{s, id}, func() { token(s.found) }
 		s.mu.Lock()
 		s.buckets[id] = b
 		s.mu.Unlock()
-		b.done.Go(func() { b.bucket.run(publishing) })
 	}
+	wait := time.Duration(0)
 	for engine, k := range keepers {
 		if b.reading[engine] == nil {
 			b.read(ctx, engine, k)
 		}
+		if k.rank.events != "" && k.rank.replay == "" {
+			wait = s.cfg.times.join
+		}
+	}
+	if fresh {
+		b.done.Go(func() {
+			pause(b.ctx, wait)
+			b.bucket.run(b.ctx)
+		})
 	}
 }
 
@@ -215,9 +223,14 @@ func (b *ownedBucket) read(ctx context.Context, engine string, k *keeper) {
 	ctx, stop := context.WithCancel(ctx)
 	r := &reading{keeper: k, stop: stop, done: make(chan struct{})}
 	b.reading[engine] = r
+	var session *session
+	if k.blind == "" {
+		session = k.open(b.bucket)
+		b.add(session.cache)
+	}
 	go func() {
 		defer close(r.done)
-		k.run(ctx, b.bucket)
+		k.run(ctx, session)
 	}()
 }
 
@@ -241,17 +254,6 @@ func (b *ownedBucket) wait() {
 	b.done.Wait()
 }
 
-// release stops a bucket and all that is read for it: it is another's now, who refuses whatever we would still publish.
-func (s *service) release(id bucketID, b *ownedBucket) {
-	b.stop()
-	b.stopReading()
-	b.wait()
-	s.mu.Lock()
-	delete(s.buckets, id)
-	s.mu.Unlock()
-	s.log.Info("bucket released", "bucket", b.name)
-}
-
 // asked publishes snapshots of a bucket of ours.
 func (s *service) asked(subject string, _ []byte) {
 	pool, n, ok := bus.ParseAskSubject(subject)
@@ -262,7 +264,7 @@ func (s *service) asked(subject string, _ []byte) {
 	defer s.mu.Unlock()
 	if b := s.buckets[bucketID{pool, n}]; b != nil && time.Since(b.asked) > s.cfg.times.ask {
 		b.asked = time.Now()
-		b.again()
+		b.each((*cache).again)
 	}
 }
 

@@ -31,6 +31,7 @@ type session struct {
 	batch    kvevent.Batch // of the live frame in hand
 	replayed kvevent.Batch
 	lives    int
+	lastSign float64 // by the engine's clock, when the process of the life that is being taken over ran; 0 when none is
 	clock    offset
 	in       *inbox
 	another  chan struct{} // holds one token when the engine's process is another
@@ -56,9 +57,10 @@ func (s *session) run(ctx context.Context) {
 	var reader sync.WaitGroup
 	defer reader.Wait()
 	reader.Go(func() { s.subscribe(ctx) })
-	s.begin("ingest starts to read the engine")
-	if s.life.replays {
-		s.settle(ctx, askReplay, false)
+	select {
+	case <-s.cache.adopted:
+		s.resume(ctx)
+	case <-ctx.Done():
 	}
 	check := time.NewTimer(s.times.firstCheck)
 	defer check.Stop()
@@ -199,6 +201,7 @@ func (s *session) replay(ctx context.Context, check bool) verdict {
 // begin makes the cache that of a new life.
 func (s *session) begin(reason string) {
 	s.lives++
+	s.lastSign = 0
 	s.log.Info("new life", "engine", s.rank.name, "reason", reason)
 	s.m.resets.Inc()
 	s.cache.reset(reason)
@@ -221,10 +224,12 @@ func (s *session) act(v verdict, h batchInHand) {
 	}
 	if h.err != nil {
 		s.bad("undecodable", h.err)
-		s.cache.skip(h.stamp)
 		s.life.unread("batch %d cannot be read")
+		s.mark()
+		s.cache.skip(h.stamp, h.received)
 		return
 	}
+	s.mark()
 	if h.batch.Bad > 0 {
 		s.m.bad.WithLabelValues("event").Add(float64(h.batch.Bad - 1))
 		s.bad("event", errors.Join(h.batch.Errs...))
@@ -242,6 +247,17 @@ func (s *session) act(v verdict, h batchInHand) {
 	if h.batch.Bad > 0 {
 		s.life.unread("events of batch %d cannot be read")
 	}
+	s.mark()
+}
+
+// mark lets the log say whether the cache is known in part only. That replays break off is not for the log: whoever
+// takes over finds it out anew.
+func (s *session) mark() {
+	if s.life.broken {
+		s.cache.mark("", false)
+		return
+	}
+	s.cache.mark(s.life.partial, s.life.late)
 }
 
 // recover ends a partial state: once gpu memory was cleared all that it holds is known, and a late joiner that counts as
@@ -262,7 +278,13 @@ func (s *session) judge(ctx context.Context) sign {
 	s.mu.Unlock()
 	now, ok := s.process(ctx)
 	switch {
-	case before == 0 || !ok:
+	case !ok:
+		return noSign
+	case s.lastSign != 0 && now <= s.lastSign:
+		return sameProcess
+	case s.lastSign != 0:
+		return otherProcess
+	case before == 0:
 		return noSign
 	case math.Abs(now-before) < 0.5:
 		return sameProcess
