@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"encoding/json"
 	"fmt"
+	"maps"
 	"math"
 	"slices"
 
@@ -98,12 +99,13 @@ func (r Record) Keys() []uint64 {
 }
 
 // Possible folds the log once and returns one line for each answer in the records that lies outside what the folds
-// between its two sequences allow. answers is the number of (request, engine) answers judged.
+// between its two sequences allow, and one for each digest or snapshot in the log that contradicts the log itself.
+// answers is the number of (request, engine) answers judged.
 func Possible(log []Logged, records []Record) (violations []string, answers int) {
 	all := windows(records)
 	pending := slices.Clone(all)
 	slices.SortStableFunc(pending, func(a, b *window) int { return cmp.Compare(a.from, b.from) })
-	index := prefix.NewIndex()
+	fold := NewFold()
 	var open []*window
 	// show shows the present fold to the windows that it stands for: it is the log's state until sequence next.
 	show := func(next uint64) {
@@ -111,13 +113,13 @@ func Possible(log []Logged, records []Record) (violations []string, answers int)
 			open, pending = append(open, pending[0]), pending[1:]
 		}
 		for _, w := range open {
-			w.see(index)
+			w.see(fold.Index)
 		}
 		open = slices.DeleteFunc(open, func(w *window) bool { return w.to < next })
 	}
 	for _, m := range log {
 		show(m.Seq)
-		Fold(index, m)
+		violations = append(violations, fold.Add(m)...)
 	}
 	show(math.MaxUint64)
 	for _, w := range all {
@@ -170,20 +172,78 @@ func (w *window) see(index *prefix.Index) {
 	w.low, w.high = min(w.low, held), max(w.high, held)
 }
 
-// Fold applies one message to an index of its pool, as any reader of the log must. It refuses nothing: the oracle's engines need no snapshots.
-func Fold(index *prefix.Index, m Logged) {
+// Fold is a log folded into an index of its pool, as any reader of the log must.
+type Fold struct {
+	Index *prefix.Index
+	parts map[string][]prefix.Run // of snapshots that have not ended, by engine
+}
+
+// NewFold returns the fold of an empty log.
+func NewFold() *Fold {
+	return &Fold{Index: prefix.NewIndex(), parts: make(map[string][]prefix.Run)}
+}
+
+// Add applies one message. It refuses nothing, but returns one line for each digest that is not that of the fold, and
+// for each snapshot that is not what it says it is.
+func (f *Fold) Add(m Logged) (contradictions []string) {
 	for _, part := range m.Message.Parts {
+		was, known := f.Index.Engine(part.Engine)
 		switch body := part.Body.(type) {
+		case *eventsv1.Part_Claim:
+			maps.DeleteFunc(f.parts, func(engine string, _ []prefix.Run) bool { return fleet.Bucket(engine) == m.Bucket })
 		case *eventsv1.Part_Reset_:
-			index.Reset(part.Engine, m.Seq)
+			delete(f.parts, part.Engine)
+			f.Index.Reset(part.Engine, m.Seq)
 		case *eventsv1.Part_Delta:
-			for _, logged := range body.Delta.Runs {
-				if r, err := eventlog.Run(logged); err == nil {
-					index.Apply(part.Engine, &r)
-				}
+			for _, r := range runs(body.Delta.Runs) {
+				f.Index.Apply(part.Engine, &r)
 			}
+		case *eventsv1.Part_Digest:
+			if known && (was.Digest != body.Digest.Digest || uint64(was.VisibleAny) != body.Digest.Count) {
+				contradictions = append(contradictions, fmt.Sprintf("message %d: the digest of %s counts %d blocks, the log %d, or others",
+					m.Seq, part.Engine, body.Digest.Count, was.VisibleAny))
+			}
+		case *eventsv1.Part_Snapshot:
+			contradictions = append(contradictions, f.snapshot(m.Seq, part.Engine, body.Snapshot)...)
 		}
 	}
-	for !index.Sweep(1 << 20) {
+	for !f.Index.Sweep(1 << 20) {
 	}
+	return contradictions
+}
+
+// snapshot takes one part; the last one replaces what was known of the engine.
+func (f *Fold) snapshot(seq uint64, engine string, s *eventsv1.Snapshot) (contradictions []string) {
+	all, begun := f.parts[engine]
+	if s.Part != 1 && !begun {
+		return nil // its beginning was cut off
+	}
+	if s.Part == 1 {
+		all = nil
+	}
+	all = append(all, runs(s.Runs)...)
+	if f.parts[engine] = all; s.Part != s.Parts {
+		return nil
+	}
+	delete(f.parts, engine)
+	f.Index.Replace(engine, s.Generation, func(yield func(*prefix.Run) bool) {
+		for i := range all {
+			if !yield(&all[i]) {
+				return
+			}
+		}
+	})
+	if now, _ := f.Index.Engine(engine); now.Digest != s.Digest || uint64(now.VisibleAny) != s.Count {
+		return []string{fmt.Sprintf("message %d: the snapshot of %s has %d blocks, and says %d, or others", seq, engine, now.VisibleAny, s.Count)}
+	}
+	return nil
+}
+
+func runs(logged []*eventsv1.Run) (runs []prefix.Run) {
+	for _, l := range logged {
+		if r, err := eventlog.Run(l); err == nil {
+			runs = append(runs, r)
+		}
+	}
+	return runs
 }
