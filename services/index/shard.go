@@ -3,10 +3,28 @@ package index
 import (
 	"fmt"
 	"math"
+	"strconv"
+	"strings"
 
 	"github.com/warmpath/warmpath/libs/bus"
 	"github.com/warmpath/warmpath/libs/fleet"
 )
+
+// ShardOf is the shard of a replica that is told none: the number at the end of its pod's name, as a StatefulSet gives
+// it, or where there is none of its host's name, modulo shards. So ordinals from shards on are further replicas.
+func ShardOf(shards int, pod, host string) (int, error) {
+	if shards <= 1 {
+		return 0, nil
+	}
+	for _, name := range []string{pod, host} {
+		if i := strings.LastIndexByte(name, '-'); i >= 0 {
+			if ordinal, err := strconv.ParseUint(name[i+1:], 10, 31); err == nil {
+				return int(ordinal) % shards, nil
+			}
+		}
+	}
+	return 0, fmt.Errorf("which of %d shards is this? Neither POD_NAME %q nor the host's name %q ends in -<number>: give --shard", shards, pod, host)
+}
 
 // ownedBuckets is the set of buckets of one shard of several, bit b for bucket b.
 func ownedBuckets(shards, shard int) (uint64, error) {
