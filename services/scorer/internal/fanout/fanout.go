@@ -37,8 +37,9 @@ type Fanout struct {
 	failed  func(member string, err error)
 	roster  atomic.Pointer[roster]
 
-	mu    sync.Mutex // of Set and Close
-	conns map[string]*grpc.ClientConn
+	mu      sync.Mutex // of all below
+	conns   map[string]*grpc.ClientConn
+	leaving map[string]leaver
 }
 
 // roster is the members at one moment, never changed.
@@ -50,7 +51,7 @@ type roster struct {
 
 // New returns a Fanout that knows no member.
 func New(o Options) *Fanout {
-	f := &Fanout{timeout: o.Timeout, failed: o.Failed, conns: make(map[string]*grpc.ClientConn)}
+	f := &Fanout{timeout: o.Timeout, failed: o.Failed, conns: make(map[string]*grpc.ClientConn), leaving: make(map[string]leaver)}
 	if f.timeout == 0 {
 		f.timeout = Timeout
 	}
@@ -61,8 +62,9 @@ func New(o Options) *Fanout {
 	return f
 }
 
-// Set makes the ready index members among all the ones to ask. Connections to new ones begin at once, those to members
-// that have gone are closed, which fails the calls under way. An address that makes no sense is an error and left out.
+// Set makes the ready index members among all the ones to ask. Connections to new ones begin at once; those to members
+// that have gone are closed when no Match that knew them can be under way. An address that makes no sense is an error
+// and left out.
 func (f *Fanout) Set(all []fleet.Member) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -85,7 +87,7 @@ func (f *Fanout) Set(all []fleet.Member) error {
 	f.roster.Store(next)
 	for address, conn := range f.conns {
 		if kept[address] == nil {
-			_ = conn.Close() // it only says that it was closed before
+			f.retire(address, conn)
 		}
 	}
 	f.conns = kept
@@ -98,6 +100,11 @@ func (f *Fanout) conn(kept map[string]*grpc.ClientConn, address string) (*grpc.C
 		return conn, nil
 	}
 	conn := f.conns[address]
+	if l, ok := f.leaving[address]; ok { // it is back
+		l.shut.Stop()
+		delete(f.leaving, address)
+		conn = l.conn
+	}
 	if conn == nil {
 		var err error
 		conn, err = grpc.NewClient(address,
@@ -116,8 +123,36 @@ func (f *Fanout) conn(kept map[string]*grpc.ClientConn, address string) (*grpc.C
 	return conn, nil
 }
 
+// leaver is the connection to a member that has gone, and what will close it.
+type leaver struct {
+	conn *grpc.ClientConn
+	shut *time.Timer
+}
+
+// retire closes a connection once the answers that are waited for have come or are late: a member that leaves goes on
+// answering for a while. f.mu is held.
+func (f *Fanout) retire(address string, conn *grpc.ClientConn) {
+	f.leaving[address] = leaver{conn, time.AfterFunc(f.timeout, func() {
+		f.mu.Lock()
+		defer f.mu.Unlock()
+		if f.leaving[address].conn == conn {
+			delete(f.leaving, address)
+			_ = conn.Close() // it only says that it was closed before
+		}
+	})}
+}
+
 // Close closes all connections.
-func (f *Fanout) Close() { _ = f.Set(nil) }
+func (f *Fanout) Close() {
+	_ = f.Set(nil)
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for address, l := range f.leaving {
+		l.shut.Stop()
+		_ = l.conn.Close()
+		delete(f.leaving, address)
+	}
+}
 
 // Covered returns the buckets that the members known now can answer for.
 func (f *Fanout) Covered() uint64 {

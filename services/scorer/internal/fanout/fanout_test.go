@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"google.golang.org/grpc"
+	"google.golang.org/grpc/connectivity"
 
 	"github.com/warmpath/warmpath/libs/fleet"
 	indexv1 "github.com/warmpath/warmpath/proto/warmpath/index/v1"
@@ -224,16 +225,36 @@ func TestNoMemberIsNoAnswer(t *testing.T) {
 
 func TestConnectionsFollowTheMembers(t *testing.T) {
 	a, b := startShard(t, "a", All, 1), startShard(t, "b", All, 2)
-	f := start(t, long, a)
+	f := start(t, 500*time.Millisecond, a)
 	f.Match(t.Context(), "pool", nil)
 	conn := f.conns[a.Address]
 	set(t, f, a, b)
 	if f.conns[a.Address] != conn || len(f.conns) != 2 {
 		t.Fatal("the connection to a member that stayed was replaced")
 	}
+	// Who asked before the member went still gets its answer, and then the connection is closed.
+	entered, release := make(chan struct{}), make(chan struct{})
+	a.will(func(context.Context, *indexv1.MatchRequest) error {
+		close(entered)
+		<-release
+		return nil
+	})
+	set(t, f, a)
+	answered := make(chan Result, 1)
+	go func() { answered <- f.Match(context.Background(), "pool", nil) }()
+	<-entered
 	set(t, f, b)
-	if f.conns[a.Address] != nil || conn.GetState().String() != "SHUTDOWN" {
-		t.Fatalf("the connection to a member that went is %v", conn.GetState())
+	close(release)
+	wantDepths(t, <-answered, All, map[uint32]int{1: 64})
+	if f.conns[a.Address] != nil {
+		t.Fatal("a member that went is still known")
+	}
+	for end := time.Now().Add(long); conn.GetState() != connectivity.Shutdown; {
+		ctx, cancel := context.WithDeadline(t.Context(), end)
+		changed := conn.WaitForStateChange(ctx, conn.GetState())
+		if cancel(); !changed {
+			t.Fatalf("the connection to a member that went is %v", conn.GetState())
+		}
 	}
 	wantDepths(t, f.Match(t.Context(), "pool", nil), All, map[uint32]int{2: 64})
 }
