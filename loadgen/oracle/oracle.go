@@ -68,16 +68,23 @@ type Record struct {
 	Unknown   bool   `json:"unknown"`
 	Partial   bool   `json:"partial"`
 	Packed    []byte `json:"keys"`
-	Depths    []struct {
-		Engine string `json:"engine"`
-		GPU    int    `json:"gpu"`
-		Any    int    `json:"any"`
-	} `json:"depths"`
-	Shards []struct {
-		Buckets uint64 `json:"buckets"`
-		Applied uint64 `json:"applied"`
-		Begun   uint64 `json:"begun"`
-	} `json:"shards"`
+
+	Depths []RecordDepth `json:"depths"`
+	Shards []RecordShard `json:"shards"`
+}
+
+// RecordDepth is how many blocks an engine was said to hold.
+type RecordDepth struct {
+	Engine string `json:"engine"`
+	GPU    int    `json:"gpu"`
+	Any    int    `json:"any"`
+}
+
+// RecordShard is which buckets a member answered for, and the sequences that its answer may stand for.
+type RecordShard struct {
+	Buckets uint64 `json:"buckets"`
+	Applied uint64 `json:"applied"`
+	Begun   uint64 `json:"begun"`
 }
 
 // ReadRecord decodes a request record.
