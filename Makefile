@@ -53,7 +53,7 @@ fuzz: setup ## Fuzz every decoder of foreign bytes for FUZZTIME each (default 30
 bench: setup ## Print the Go benchmarks of the hot paths, with machine and commit
 	@mkdir -p bench
 	@{ echo "machine: $$(nproc) x $$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-), $$(free -g | awk '/Mem/{print $$2}') GiB, $$(go version), $$(uname -sr), commit $$(git rev-parse --short HEAD)"; \
-	go test -run '^$$' -bench 'Decode|Keys|Match|Apply|Drop' -benchmem ./libs/kvevent ./libs/blockkey ./libs/prefix; } | tee bench/bench.txt
+	go test -run '^$$' -bench 'Decode|Keys|Match|Apply|Drop|Ingest|Fold' -benchmem ./libs/kvevent ./libs/blockkey ./libs/prefix; } | tee bench/bench.txt
 
 .PHONY: bench-rivals
 bench-rivals: setup ## Measure the index and stand-ins for others on the same work (about 10 minutes, 10 GB; ROWS=1000000)

@@ -2,45 +2,18 @@ package kvevent
 
 import (
 	"encoding/binary"
-	"io"
+	"math"
 
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
 )
 
-// cursor is a payload and a position in it. It is what the msgpack decoder reads from; because the position is ours,
-// an event can be read again from its start, skipped exactly, and its integers taken straight from the bytes.
+// cursor is a payload and a position in it: an event can be read again from its start and skipped exactly.
 type cursor struct {
 	buf []byte
 	off int
 }
 
 func (c *cursor) left() int { return len(c.buf) - c.off }
-
-// Read implements io.Reader.
-func (c *cursor) Read(p []byte) (int, error) {
-	if c.left() == 0 {
-		return 0, io.EOF
-	}
-	n := copy(p, c.buf[c.off:])
-	c.off += n
-	return n, nil
-}
-
-// ReadByte implements io.ByteScanner.
-func (c *cursor) ReadByte() (byte, error) {
-	if c.left() == 0 {
-		return 0, io.EOF
-	}
-	b := c.buf[c.off]
-	c.off++
-	return b, nil
-}
-
-// UnreadByte implements io.ByteScanner.
-func (c *cursor) UnreadByte() error {
-	c.off--
-	return nil
-}
 
 // peek returns the code of the next value, or the code that msgpack never uses where there is none.
 func (c *cursor) peek() byte {
@@ -97,6 +70,50 @@ func (c *cursor) integer() (bits uint64, negative bool, err error) {
 		bits = binary.BigEndian.Uint64(b)
 	}
 	return bits, int64(bits) < 0, nil
+}
+
+// float reads a float of any width, or a whole number.
+func (c *cursor) float() (float64, error) {
+	switch code := c.peek(); code {
+	case msgpcode.Float, msgpcode.Double:
+		width := 4 << (code - msgpcode.Float)
+		if c.left() < 1+width {
+			return 0, ErrTruncated
+		}
+		b := c.buf[c.off+1:]
+		c.off += 1 + width
+		if code == msgpcode.Float {
+			return float64(math.Float32frombits(binary.BigEndian.Uint32(b))), nil
+		}
+		return math.Float64frombits(binary.BigEndian.Uint64(b)), nil
+	}
+	bits, negative, err := c.integer()
+	if negative {
+		return float64(int64(bits)), err
+	}
+	return float64(bits), err
+}
+
+// head reads the head of an array, a map, a string or bytes, and returns the length that it claims.
+func (c *cursor) head() (int, error) {
+	code := c.peek()
+	switch {
+	case msgpcode.IsFixedString(code):
+		c.off++
+		return int(code & msgpcode.FixedStrMask), nil
+	case msgpcode.IsFixedArray(code), msgpcode.IsFixedMap(code):
+		c.off++
+		return int(code & msgpcode.FixedArrayMask), nil // that of maps is the same
+	case code < msgpcode.Bin8:
+		return 0, ErrTruncated // nothing is left
+	}
+	width := int(layouts[code-msgpcode.Bin8].length)
+	n, err := c.size(width)
+	if err != nil {
+		return 0, err
+	}
+	c.off += 1 + width
+	return int(n), nil
 }
 
 // skip moves past the next value, however deeply it is nested: it keeps a count instead of a stack,

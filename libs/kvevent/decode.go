@@ -3,7 +3,6 @@ package kvevent
 import (
 	"fmt"
 
-	"github.com/vmihailenco/msgpack/v5"
 	"github.com/vmihailenco/msgpack/v5/msgpcode"
 )
 
@@ -34,8 +33,7 @@ type Decoder struct {
 
 	limits Limits // with defaults, for the batch at hand
 	in     cursor
-	mp     *msgpack.Decoder // reads from in
-	names  [64]string       // recently seen strings, so that media and LoRA names are not allocated for each event
+	names  [64]string // recently seen strings, so that media and LoRA names are not allocated for each event
 }
 
 // Decode reads the payload of one message into b, whose slices it reuses; nothing in b refers to payload afterwards.
@@ -47,9 +45,6 @@ func (d *Decoder) Decode(payload []byte, b *Batch) error {
 	b.reset()
 	d.in = cursor{buf: payload}
 	d.limits = d.Limits.withDefaults()
-	if d.mp == nil {
-		d.mp = msgpack.NewDecoder(&d.in)
-	}
 	err := d.batch(b)
 	d.in.buf = nil // payload is the caller's again
 	if err != nil {
@@ -90,33 +85,20 @@ func (d *Decoder) outer(b *Batch) (items, events int, err error) {
 	case !isArray(code):
 		return 0, 0, d.in.unexpected("an array")
 	}
-	if items, err = d.mp.DecodeArrayLen(); err != nil {
-		return 0, 0, ErrTruncated
+	if items, err = d.in.head(); err != nil {
+		return 0, 0, err
 	}
 	if items < 2 {
 		return 0, 0, fmt.Errorf("%w: want 2 items or more, found %d", ErrShape, items)
 	}
-	switch code := d.in.peek(); {
-	case code == msgpcode.Nil:
-		return 0, 0, d.in.unexpected("a time")
-	case code == msgpcode.Uint64: // the msgpack decoder would read it as signed
-		bits, _, err := d.in.integer()
-		if err != nil {
-			return 0, 0, err
-		}
-		b.TS = float64(bits)
-	default:
-		if b.TS, err = d.mp.DecodeFloat64(); err != nil {
-			return 0, 0, fmt.Errorf("%w: read the time: %w", ErrShape, err)
-		}
+	if b.TS, err = d.in.float(); err != nil {
+		return 0, 0, fmt.Errorf("read the time: %w", err)
 	}
 	if !isArray(d.in.peek()) {
 		return 0, 0, d.in.unexpected("an array of events")
 	}
-	if events, err = d.mp.DecodeArrayLen(); err != nil {
-		return 0, 0, ErrTruncated
-	}
-	return items, events, nil
+	events, err = d.in.head()
+	return items, events, err
 }
 
 // events reads n events and reports whether what follows them can be found.
@@ -146,18 +128,18 @@ func (d *Decoder) events(n int, b *Batch) bool {
 
 // rank reads the third item of the batch and reports whether what follows can be found.
 func (d *Decoder) rank(b *Batch) bool {
-	start := d.in.off
-	if d.in.peek() != msgpcode.Nil {
-		if rank, err := d.count(); err == nil {
-			b.Rank, b.HasRank = rank, true
-			return true
-		}
-		d.in.off = start
-		b.Ignored++
+	start, none := d.in.off, d.in.peek() == msgpcode.Nil
+	if rank, err := d.count(); err == nil {
+		b.Rank, b.HasRank = rank, true
+		return true
 	}
+	d.in.off = start
 	if err := d.in.skip(); err != nil {
 		b.fail(fmt.Errorf("read the rank: %w", err))
 		return false
+	}
+	if !none {
+		b.Ignored++
 	}
 	return true
 }

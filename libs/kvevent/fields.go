@@ -105,7 +105,7 @@ func (d *Decoder) field(f field, ev *Event, b *Batch) (err error) {
 	case blockHashes:
 		ev.Hashes, err = d.hashes(b)
 	case parentBlockHash:
-		ev.Parent, err = d.hash()
+		ev.Parent, err = d.in.hash()
 		ev.HasParent = true
 	case tokenIDs:
 		ev.Tokens, err = d.tokens(b)
@@ -155,9 +155,9 @@ func (d *Decoder) event(b *Batch) error {
 
 func (d *Decoder) arrayEvent(b *Batch) error {
 	start := d.in.off
-	n, err := d.mp.DecodeArrayLen()
+	n, err := d.in.head()
 	if err != nil {
-		return ErrTruncated
+		return err
 	}
 	if n == 0 {
 		return fmt.Errorf("%w: event without a tag", ErrShape)
@@ -194,9 +194,9 @@ func (d *Decoder) arrayEvent(b *Batch) error {
 
 func (d *Decoder) mapEvent(b *Batch) error {
 	start := d.in.off
-	n, err := d.mp.DecodeMapLen()
+	n, err := d.in.head()
 	if err != nil {
-		return ErrTruncated
+		return err
 	}
 	first := d.in.off
 	kind, before, err := d.mapKind(n)

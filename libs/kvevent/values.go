@@ -11,15 +11,10 @@ import (
 
 // array reads the head of an array whose elements must lie in the rest of the payload, one byte each at least.
 func (d *Decoder) array(want string) (int, error) {
-	code := d.in.peek()
-	if msgpcode.IsFixedArray(code) {
-		d.in.off++
-		return int(code & msgpcode.FixedArrayMask), nil
-	}
-	if !isArray(code) {
+	if !isArray(d.in.peek()) {
 		return 0, d.in.unexpected(want)
 	}
-	n, err := d.mp.DecodeArrayLen()
+	n, err := d.in.head()
 	if err != nil || n > d.in.left() {
 		return 0, ErrTruncated
 	}
@@ -28,13 +23,9 @@ func (d *Decoder) array(want string) (int, error) {
 
 // content reads a string or bytes; what it returns is part of the payload.
 func (d *Decoder) content() ([]byte, error) {
-	if code := d.in.peek(); msgpcode.IsFixedString(code) { // nearly all of them
-		d.in.off++
-		return d.in.take(int(code & msgpcode.FixedStrMask))
-	}
-	n, err := d.mp.DecodeBytesLen()
+	n, err := d.in.head()
 	if err != nil {
-		return nil, ErrTruncated
+		return nil, err
 	}
 	return d.in.take(n)
 }
@@ -82,22 +73,46 @@ func (d *Decoder) signed() (int64, error) {
 
 // hash reads an engine hash: the bits of an integer of any sign and width, or the last 8 bytes of a digest.
 // vLLM's own integer is the same: int.from_bytes(digest, "big") & (1<<64 - 1).
-func (d *Decoder) hash() (uint64, error) {
-	if !msgpcode.IsBin(d.in.peek()) {
-		bits, _, err := d.in.integer()
+func (c *cursor) hash() (uint64, error) {
+	if !msgpcode.IsBin(c.peek()) {
+		bits, _, err := c.integer()
 		return bits, err
 	}
-	digest, err := d.content()
+	n, err := c.head()
 	if err != nil {
 		return 0, err
 	}
-	if len(digest) == 0 {
+	digest, err := c.take(n)
+	switch {
+	case err != nil:
+		return 0, err
+	case len(digest) == 0:
 		return 0, ErrShape
 	}
 	var low [8]byte
 	digest = digest[max(0, len(digest)-8):]
 	copy(low[8-len(digest):], digest)
 	return binary.BigEndian.Uint64(low[:]), nil
+}
+
+// hashes fills dst with engine hashes.
+func (c *cursor) hashes(dst []uint64) (err error) {
+	for i := range dst {
+		rest := c.buf[c.off:]
+		switch {
+		case len(rest) >= 9 && rest[0] == msgpcode.Uint64:
+			dst[i] = binary.BigEndian.Uint64(rest[1:])
+			c.off += 9
+		case len(rest) >= 2+32 && rest[0] == msgpcode.Bin8 && rest[1] == 32:
+			dst[i] = binary.BigEndian.Uint64(rest[2+24:])
+			c.off += 2 + 32
+		default:
+			if dst[i], err = c.hash(); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
 }
 
 func (d *Decoder) hashes(b *Batch) ([]uint64, error) {
@@ -109,13 +124,9 @@ func (d *Decoder) hashes(b *Batch) ([]uint64, error) {
 		return nil, ErrLimit
 	}
 	start := len(b.hashes)
-	b.hashes = slices.Grow(b.hashes, n)
-	for range n {
-		h, err := d.hash()
-		if err != nil {
-			return nil, err
-		}
-		b.hashes = append(b.hashes, h)
+	b.hashes = slices.Grow(b.hashes, n)[:start+n]
+	if err := d.in.hashes(b.hashes[start:]); err != nil {
+		return nil, err
 	}
 	return slices.Clip(b.hashes[start:]), nil
 }

@@ -29,6 +29,7 @@ const (
 	loseGPU         // about to be hidden
 	loseAny         // about to be hidden
 	elsewhere       // has had copies that the counters above do not hold
+	twin            // has, or has had, the key of another block
 )
 
 const (

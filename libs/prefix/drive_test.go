@@ -1,6 +1,7 @@
 package prefix
 
 import (
+	"cmp"
 	"fmt"
 	"maps"
 	"math/rand/v2"
@@ -19,6 +20,7 @@ type drive struct {
 	x       *Index
 	engines []*modelEngine
 	queries int
+	each    int                    // queries after each step; 0 means 4
 	broken  func(runs []Run) []Run // a fault between engine and index, to see that it is found
 	failed  error
 }
@@ -322,9 +324,9 @@ func (d *drive) settle(n int, fresh *modelEngine) {
 	}
 	var dst, want []Depth
 	for range n {
-		keys := d.w.keys(d.pick(len(d.w.nodes)))
+		keys := d.w.nodes[d.pick(len(d.w.nodes))].keys
 		if d.pick(4) == 0 && len(keys) > 0 { // cut at odd places, and going on with what nobody holds
-			keys = keys[:d.pick(len(keys)+1)]
+			keys = slices.Clip(keys[:d.pick(len(keys)+1)])
 			if d.pick(2) == 0 {
 				keys = append(keys, 1, 2, 3)
 			}
@@ -431,7 +433,7 @@ func (d *drive) run(steps int) error {
 		if i%8 == 0 {
 			fresh = d.engines[d.pick(len(d.engines))]
 		}
-		d.settle(4, fresh)
+		d.settle(cmp.Or(d.each, 4), fresh)
 		if i%100 == 0 {
 			d.rows()
 		}
@@ -440,34 +442,40 @@ func (d *drive) run(steps int) error {
 	return d.failed
 }
 
-// Engine and Index together answer as plain maps of sets do, after and between all operations.
+// Engine and Index together answer as plain maps of sets do, after and between all operations: a million times, under
+// the race detector a hundred thousand.
 func TestModel(t *testing.T) {
+	want, each := int64(1_000_000), 36
+	if raced {
+		want, each = 100_000, 3
+	}
 	var total atomic.Int64
 	t.Run("drives", func(t *testing.T) {
 		for name, o := range driven() {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				for seed := range uint64(4) {
+			for seed := range uint64(4) {
+				t.Run(fmt.Sprintf("%s/%d", name, seed), func(t *testing.T) {
+					t.Parallel()
 					d := newDrive(t, picker(seed+1), o)
+					d.each = each
 					if err := d.run(900); err != nil {
-						t.Fatalf("seed %d: %v", seed, err)
+						t.Fatal(err)
 					}
 					for !d.x.Sweep(1 << 20) {
 					}
 					d.rows()
 					if d.failed != nil {
-						t.Fatalf("seed %d, swept: %v", seed, d.failed)
+						t.Fatalf("swept: %v", d.failed)
 					}
 					if wide := d.x.sets != nil; wide != (name == "many engines") {
-						t.Errorf("seed %d: shared sets: %t", seed, wide)
+						t.Errorf("shared sets: %t", wide)
 					}
 					total.Add(int64(d.queries))
-				}
-			})
+				})
+			}
 		}
 	})
-	if n := total.Load(); n < 100_000 && !testing.Short() && !t.Failed() {
-		t.Errorf("%d queries compared, want 100,000", n)
+	if n := total.Load(); n < want && !t.Failed() {
+		t.Errorf("%d queries compared, want %d", n, want)
 	}
 	t.Logf("%d queries, 0 mismatches", total.Load())
 }

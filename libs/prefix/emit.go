@@ -19,8 +19,36 @@ type entry struct {
 
 // An output collects entries as runs.
 type output struct {
-	runs []Run
-	mute bool // Restore wants no runs
+	runs  []Run
+	words *[]uint64 // what the next slices of runs are cut from; nil to allocate each
+	want  int       // words that a new slice is likely to hold
+	mute  bool      // Restore wants no runs
+}
+
+const (
+	chunk   = 512 // words allocated at once: whoever keeps one short run of many keeps 4 KiB alive
+	minimum = 4   // words of a slice
+)
+
+// push appends a word to a slice of a run. Slices of runs that were made one after another share chunks.
+func (o *output) push(s []uint64, word uint64) []uint64 {
+	if len(s) < cap(s) || o.words == nil {
+		return append(s, word)
+	}
+	return append(append(o.cut(max(minimum, 2*len(s), min(o.want, maxRun))), s...), word)
+}
+
+// cut returns an empty slice with room for n words.
+func (o *output) cut(n int) []uint64 {
+	if n > chunk/4 {
+		return make([]uint64, 0, n)
+	}
+	if len(*o.words) < n {
+		*o.words = make([]uint64, chunk)
+	}
+	s := (*o.words)[:0:n]
+	*o.words = (*o.words)[n:]
+	return s
 }
 
 // emit joins an entry to the last run where it fits, else begins a new one.
@@ -34,17 +62,16 @@ func (o *output) emit(t *entry) {
 	}
 	r := &o.runs[len(o.runs)-1]
 	if t.named {
-		r.Hashes = append(r.Hashes, t.hash)
+		r.Hashes = o.push(r.Hashes, t.hash)
 	}
 	if t.hasKey {
-		r.Keys = append(r.Keys, t.key)
+		r.Keys = o.push(r.Keys, t.key)
 	}
-	if !t.deepFirst {
-		r.Shown = append(r.Shown, t.shown...)
-		return
-	}
-	for i := len(t.shown) - 1; i >= 0; i-- {
-		r.Shown = append(r.Shown, t.shown[i])
+	for i := range t.shown {
+		if t.deepFirst {
+			i = len(t.shown) - 1 - i
+		}
+		r.Shown = o.push(r.Shown, t.shown[i])
 	}
 }
 

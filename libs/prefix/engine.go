@@ -83,10 +83,13 @@ type Engine struct {
 	shifts  []shift
 	spare   entry
 	states  []uint64
+	chain   []uint64
 	keyList []uint64
 	own     [1]uint64
 	extras  extras
-	touched uint32
+	words   []uint64 // for the slices of the next runs
+	fetch   fetch
+	fetched int // hashes ahead that are fetched already
 }
 
 // NewEngine returns an Engine that holds nothing.
@@ -124,20 +127,41 @@ func (e *Engine) room(n int) bool {
 	return e.live+len(e.others)+n <= min(32*max(e.capacity(), 1<<12), maxBlocks-int(inner))
 }
 
-// Fold folds one event and appends what changed to runs, which may let the last one grow. Runs own their slices.
+// Fold folds one event and appends what changed to runs, which may let the last one grow. Runs own their slices; those
+// of one Engine share memory in pieces of 4 KiB, so nearly all of them cost no allocation.
 func (e *Engine) Fold(ev *kvevent.Event, runs []Run) []Run {
-	o := output{runs: runs}
+	o := output{runs: runs, words: &e.words}
+	e.fetched = 0
+	e.fold(ev, &o)
+	return o.runs
+}
+
+// FoldAll folds events one after another as Fold does, and is faster where they are many and name few blocks each:
+// what they will touch is fetched from memory ahead, for several events at once.
+func (e *Engine) FoldAll(events []kvevent.Event, runs []Run) []Run {
+	o := output{runs: runs, words: &e.words}
+	near := 0 // events before it are fetched
+	for i := range events {
+		if i >= near {
+			near = e.fetchEvents(events, i)
+		}
+		e.fold(&events[i], &o)
+	}
+	return o.runs
+}
+
+func (e *Engine) fold(ev *kvevent.Event, o *output) {
+	o.want = len(ev.Hashes)
 	switch ev.Kind {
 	case kvevent.Stored:
-		e.store(ev, &o)
+		e.store(ev, o)
 	case kvevent.Removed:
-		e.remove(ev, &o)
+		e.remove(ev, o)
 	case kvevent.Cleared:
-		e.clear(&o)
+		e.clear(o)
 	default:
 		e.stats.Malformed++
 	}
-	return o.runs
 }
 
 // Stats returns the counts. It costs no more than copying them.

@@ -1,8 +1,10 @@
 package prefix
 
+import "math/bits"
+
 // A finder finds blocks by engine hash or by key; several blocks may have one key. Open addressing, linear probing,
-// backward-shift deletion. A slot is a block's position and six bits of its word's hash, so that other blocks are
-// rarely looked at; 0 is an empty slot.
+// backward-shift deletion; it grows by half. A slot is a block's position, four bits of its word's hash, and four of
+// how far it lies from where the word belongs: so other blocks are rarely looked at. 0 is an empty slot.
 type finder struct {
 	slots []uint32
 	used  int
@@ -10,8 +12,10 @@ type finder struct {
 }
 
 const (
-	maxBlocks = 1 << 26
+	maxBlocks = 1 << 24
 	position  = maxBlocks - 1
+	away      = 24 + 4 // where the bits of the distance begin
+	far       = 15     // so far or farther
 )
 
 func (f *finder) word(b *block) uint64 {
@@ -28,10 +32,26 @@ func scatter(word uint64) uint64 {
 	return word ^ word>>29
 }
 
-// home is where a word belongs, and the bits that its slot has beside the position.
+// home is where a word belongs, and the bits of its hash that its slot has.
 func (f *finder) home(word uint64) (slot int, tag uint32) {
 	h := scatter(word)
-	return int(h) & (len(f.slots) - 1), uint32(h>>58) << 26
+	hi, _ := bits.Mul64(h, uint64(len(f.slots)))
+	return int(hi), uint32(h&15) << 24
+}
+
+func (f *finder) next(slot int) int {
+	if slot++; slot < len(f.slots) {
+		return slot
+	}
+	return 0
+}
+
+// from is how far it is from one slot to another.
+func (f *finder) from(a, b int) int {
+	if b < a {
+		b += len(f.slots)
+	}
+	return b - a
 }
 
 // find returns the first block with this word after the slot of the one before, or 0. The first call passes -1.
@@ -39,22 +59,26 @@ func (f *finder) find(blocks []block, word uint64, after int) (at uint32, slot i
 	if f.used == 0 {
 		return 0, -1
 	}
-	slot, tag := f.home(word)
+	home, tag := f.home(word)
+	slot = home
 	if after >= 0 {
-		slot = (after + 1) & (len(f.slots) - 1)
+		slot = f.next(after)
 	}
-	for ; f.slots[slot] != 0; slot = (slot + 1) & (len(f.slots) - 1) {
-		if s := f.slots[slot]; s&^position == tag && f.word(&blocks[s&position]) == word {
+	for d := f.from(home, slot); f.slots[slot] != 0; d++ {
+		s := f.slots[slot]
+		if s&^position == tag|uint32(min(d, far))<<away && f.word(&blocks[s&position]) == word {
 			return s & position, slot
 		}
+		slot = f.next(slot)
 	}
 	return 0, -1
 }
 
+// put adds a block.
 func (f *finder) put(blocks []block, at uint32) {
-	if f.used >= len(f.slots)*7/8 {
+	if f.used >= len(f.slots)*3/4 {
 		old := f.slots
-		f.slots = make([]uint32, max(16, 2*len(old)))
+		f.slots = make([]uint32, max(16, len(old)+len(old)/2))
 		for _, s := range old {
 			if s != 0 {
 				f.insert(blocks, s&position)
@@ -67,36 +91,51 @@ func (f *finder) put(blocks []block, at uint32) {
 
 func (f *finder) insert(blocks []block, at uint32) {
 	slot, tag := f.home(f.word(&blocks[at]))
-	for f.slots[slot] != 0 {
-		slot = (slot + 1) & (len(f.slots) - 1)
+	d := 0
+	for ; f.slots[slot] != 0; d++ {
+		slot = f.next(slot)
 	}
-	f.slots[slot] = at | tag
+	f.slots[slot] = at | tag | uint32(min(d, far))<<away
 }
 
 // cut takes a block out, before its word changes.
 func (f *finder) cut(blocks []block, at uint32) {
-	mask := len(f.slots) - 1
 	hole, _ := f.home(f.word(&blocks[at]))
 	for f.slots[hole]&position != at {
-		hole = (hole + 1) & mask
+		hole = f.next(hole)
 	}
-	for i := (hole + 1) & mask; f.slots[i] != 0; i = (i + 1) & mask {
-		home, _ := f.home(f.word(&blocks[f.slots[i]&position]))
-		if (i-home)&mask >= (i-hole)&mask {
-			f.slots[hole], hole = f.slots[i], i
+	back := 0 // from slot i to the hole
+	for i := f.next(hole); f.slots[i] != 0; i = f.next(i) {
+		back++
+		s := f.slots[i]
+		d := int(s >> away)
+		if d == far {
+			home, _ := f.home(f.word(&blocks[s&position]))
+			d = f.from(home, i)
+		}
+		if d >= back {
+			f.slots[hole] = s&(1<<away-1) | uint32(min(d-back, far))<<away
+			hole, back = i, 0
 		}
 	}
 	f.slots[hole] = 0
 	f.used--
 }
 
-// touch reads where these words are or will be, none after another, so that the memory is fetched at once.
-func (f *finder) touch(words []uint64) (sum uint32) {
-	if len(f.slots) > 0 {
-		for _, w := range words {
-			slot, _ := f.home(w)
-			sum += f.slots[slot]
-		}
+// guess returns what find most likely returns, without a look at any block.
+func (f *finder) guess(word uint64) uint32 {
+	if f.used == 0 {
+		return 0
 	}
-	return sum
+	slot, tag := f.home(word)
+	for d := uint32(0); d < far; d++ {
+		switch s := f.slots[slot]; {
+		case s == 0:
+			return 0
+		case s&^position == tag|d<<away:
+			return s & position
+		}
+		slot = f.next(slot)
+	}
+	return 0
 }

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"github.com/warmpath/warmpath/libs/kvevent"
@@ -25,7 +26,13 @@ func check(e *Engine, idle bool) error {
 				holding++
 			}
 			found, _ := e.names.find(e.blocks, b.hash, -1)
+			same := 0 // blocks with its key
+			for n, slot := e.keys.find(e.blocks, b.key, -1); n != 0; n, slot = e.keys.find(e.blocks, b.key, slot) {
+				same++
+			}
 			switch {
+			case b.flags&keyed != 0 && same == 0 || b.flags&keyed != 0 && same > 1 && b.flags&twin == 0:
+				err = fmt.Errorf("block %d, flags %b: %d blocks have its key", at, b.flags, same)
 			case found != at:
 				err = fmt.Errorf("block %d is not found by its hash", at)
 			case b.flags&(visGPU|visAny) != e.wanted(at):
@@ -115,6 +122,28 @@ func nonsense(t *testing.T, pick func(n int) int, canonical, steps int) {
 		}
 	}
 }
+
+// FoldAll makes the runs that Fold makes of one event after another.
+func TestFoldAllIsFold(t *testing.T) {
+	for seed := range uint64(40) {
+		pick := picker(seed)
+		o := EngineOptions{Pool: "p", BlockSize: []int{16, 64, 32}[seed%3], Blocks: 6}
+		a, b := NewEngine(o), NewEngine(o)
+		for range 60 {
+			var events []kvevent.Event
+			var want []Run
+			for range pick(40) {
+				events = append(events, anyEvent(pick))
+				want = a.Fold(&events[len(events)-1], want)
+			}
+			if got := b.FoldAll(events, nil); !slices.EqualFunc(got, want, sameRun) {
+				t.Fatalf("seed %d: runs %+v, want %+v", seed, got, want)
+			}
+		}
+	}
+}
+
+func sameRun(a, b Run) bool { return fmt.Sprint(a) == fmt.Sprint(b) }
 
 func TestNonsense(t *testing.T) {
 	for seed := range uint64(60) {

@@ -101,22 +101,76 @@ func (e *Engine) fitsAfter(at uint32, tokens int) bool {
 
 // nameByTokens gives a block its key by carrying the chain on from its parent, which has one.
 func (e *Engine) nameByTokens(at, parent uint32, tokens []uint32, x *extras) {
-	state := e.blocks[parent].key
-	if parent == root {
-		state = e.rootState
-	}
+	state := e.stateAfter(parent)
 	for _, d := range x.digests {
 		state = blockkey.MixBytes(state, d)
 	}
 	e.states = blockkey.Advance(e.states[:0], state, e.piece, tokens, x.items)
+	e.nameByStates(at, parent, len(tokens), e.states)
+}
+
+// stateAfter is the chain's state at the end of a keyed block.
+func (e *Engine) stateAfter(at uint32) uint64 {
+	if at == root {
+		return e.rootState
+	}
+	return e.blocks[at].key
+}
+
+// nameByStates gives a block its key from the chain's states at the ends of its pieces.
+func (e *Engine) nameByStates(at, parent uint32, size int, states []uint64) {
 	start := int(e.blocks[parent].end)
 	e.keyList = e.keyList[:0]
-	for i, s := range e.states {
+	for i, s := range states {
 		if (start+(i+1)*e.piece)%e.o.BlockSize == 0 {
 			e.keyList = append(e.keyList, s)
 		}
 	}
-	e.name(at, parent, e.states[len(e.states)-1], len(tokens), e.keyList)
+	e.name(at, parent, states[len(states)-1], size, e.keyList)
+}
+
+// hashed are the states of a chain at the ends of the pieces of an event's blocks from..to, computed at once, as if
+// nothing but tokens were hashed.
+type hashed struct {
+	from, to int
+	pieces   int    // a block
+	before   uint64 // state before the first
+	states   []uint64
+}
+
+// hashAhead computes the chain for the next blocks and fetches the memory where their keys belong.
+func (e *Engine) hashAhead(s *storing, i int) {
+	h := &s.hashed
+	n := min(len(s.ev.Hashes)-i, window)
+	h.from, h.to, h.states = i, i+n, e.chain[:0]
+	if s.opaque || s.lost || !s.join || !s.known || e.blocks[s.prev].flags&keyed == 0 {
+		return
+	}
+	if s.prev == root {
+		if !e.extras.read(s.ev, i) {
+			return
+		}
+		e.setRoot(s.ev.LoRAName, e.extras.salt)
+	}
+	size := s.ev.BlockSize
+	h.pieces, h.before = size/e.piece, e.stateAfter(s.prev)
+	h.states = blockkey.Advance(h.states, h.before, e.piece, s.ev.Tokens[i*size:(i+n)*size], nil)
+	e.chain = h.states
+	for j := h.pieces - 1; j < len(h.states); j += h.pieces {
+		e.fetch.seen += uint64(e.keys.guess(h.states[j]))
+	}
+}
+
+// of returns the states of block i after a given one, nil where they were not computed.
+func (h *hashed) of(i int, before uint64, x *extras) []uint64 {
+	first := (i - h.from) * h.pieces
+	if len(h.states) == 0 || len(x.items)+len(x.digests) > 0 {
+		return nil
+	}
+	if first > 0 && before != h.states[first-1] || first == 0 && before != h.before {
+		return nil
+	}
+	return h.states[first:][:h.pieces]
 }
 
 // name makes a block keyed: it hangs under its parent, and shows these index keys.
@@ -134,6 +188,10 @@ func (e *Engine) name(at, parent uint32, key uint64, size int, shown []uint64) {
 		b.flags |= plain
 	} else {
 		b.list = e.keepList(shown)
+	}
+	if n, _ := e.keys.find(e.blocks, key, -1); n != 0 { // further ones know of one another
+		b.flags |= twin
+		e.blocks[n].flags |= twin
 	}
 	e.keys.put(e.blocks, at)
 }

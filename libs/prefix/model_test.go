@@ -21,7 +21,8 @@ type node struct {
 	depth  int // pieces
 	tokens []uint32
 	scope  blockkey.Scope
-	key    uint64 // of the chain at the node's end
+	key    uint64   // of the chain at the node's end
+	keys   []uint64 // of the prompt that ends here, as a scorer would make them
 }
 
 var testSeed = blockkey.Seed{1, 2, 3}
@@ -54,7 +55,8 @@ func newWorld(pick func(n int) int, size, n, depth int) *world {
 		}
 		w.nodes = append(w.nodes, nd)
 		at := len(w.nodes) - 1
-		keys := w.keys(at)
+		keys := slices.Clip(blockkey.Keys(nil, nd.scope, w.tokens(w.path(at)), nil))
+		w.nodes[at].keys = keys
 		if nd.depth*w.piece%size == 0 {
 			key := keys[len(keys)-1]
 			w.nodes[at].key = key
@@ -81,11 +83,6 @@ func (w *world) tokens(path []int) (tokens []uint32) {
 		tokens = append(tokens, w.nodes[n].tokens...)
 	}
 	return tokens
-}
-
-// keys are the index keys of the prompt that ends at a node, as a scorer would make them.
-func (w *world) keys(at int) []uint64 {
-	return blockkey.Keys(nil, w.nodes[at].scope, w.tokens(w.path(at)), nil)
 }
 
 // A copyKey is what copies are counted by.

@@ -7,7 +7,8 @@ func (e *Engine) remove(ev *kvevent.Event, o *output) {
 	if !ok {
 		return
 	}
-	for _, h := range ev.Hashes {
+	for i, h := range ev.Hashes {
+		e.ahead(ev.Hashes[i:])
 		if known {
 			if !e.take(h, p, o) {
 				e.stats.UnknownRemovals++
@@ -64,6 +65,9 @@ func (e *Engine) drop(at uint32, p place, o *output) {
 
 // ambiguous reports whether another block has the same key.
 func (e *Engine) ambiguous(at uint32) bool {
+	if e.blocks[at].flags&twin == 0 {
+		return false
+	}
 	key := e.blocks[at].key
 	for n, slot := e.keys.find(e.blocks, key, -1); n != 0; n, slot = e.keys.find(e.blocks, key, slot) {
 		if n != at {

@@ -85,6 +85,7 @@ type storing struct {
 	known  bool   // prev is meant; else it is the root's number
 	lost   bool   // the block before the next one is counted only
 	parent uint64 // its engine hash; unless prev is the root
+	hashed hashed
 }
 
 func (e *Engine) store(ev *kvevent.Event, o *output) {
@@ -102,7 +103,6 @@ func (e *Engine) store(ev *kvevent.Event, o *output) {
 		}
 		return
 	}
-	e.touched = e.names.touch(ev.Hashes)
 	s := storing{ev: ev, place: p, join: e.joinable(ev), known: true, parent: ev.Parent}
 	s.opaque = ev.BlockSize == 0 && len(ev.Tokens) == 0 || e.o.Multimodal && !ev.HasExtra && p.tier != GPU
 	if ev.HasParent {
@@ -111,6 +111,10 @@ func (e *Engine) store(ev *kvevent.Event, o *output) {
 		s.lost = !s.known && e.others[foreign{ev.Parent, p}] != 0
 	}
 	for i, h := range ev.Hashes {
+		e.ahead(ev.Hashes[i:])
+		if i == s.hashed.to {
+			e.hashAhead(&s, i)
+		}
 		at, waits := e.storeOne(&s, i, h, o)
 		if at != 0 {
 			e.add(at, p, o)
@@ -154,7 +158,11 @@ func (e *Engine) storeOne(s *storing, i int, hash uint64, o *output) (at uint32,
 		if s.prev == root {
 			e.setRoot(s.ev.LoRAName, e.extras.salt)
 		}
-		e.nameByTokens(at, s.prev, tokens, &e.extras)
+		if states := s.hashed.of(i, e.stateAfter(s.prev), &e.extras); states != nil {
+			e.nameByStates(at, s.prev, size, states)
+		} else {
+			e.nameByTokens(at, s.prev, tokens, &e.extras)
+		}
 		return at, false
 	}
 	return e.await(s, at, hash, tokens), true

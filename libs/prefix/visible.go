@@ -175,10 +175,10 @@ func (e *Engine) turn(at uint32, key uint64, c Change, g, a bool) shift {
 	} else {
 		e.listed[key] = n
 	}
-	twin := e.twins(at, key)
+	other := e.twins(at, key)
 	s := shift{
-		gpu: g && (before[0] == 0 || n[0] == 0) && twin&visGPU == 0,
-		any: a && (before[1] == 0 || n[1] == 0) && twin&visAny == 0,
+		gpu: g && (before[0] == 0 || n[0] == 0) && other&visGPU == 0,
+		any: a && (before[1] == 0 || n[1] == 0) && other&visAny == 0,
 	}
 	e.reckon(key, c, s)
 	return s
@@ -189,18 +189,20 @@ func (e *Engine) turnPlain(at uint32, c Change, g, a bool) shift {
 	if !g && !a {
 		return shift{}
 	}
-	key := e.blocks[at].key
-	twin := e.twins(at, key)
+	key, other := e.blocks[at].key, flags(0)
+	if e.blocks[at].flags&twin != 0 {
+		other = e.twins(at, key)
+	}
 	if len(e.listed) != 0 {
 		n := e.listed[key]
 		if n[0] != 0 {
-			twin |= visGPU
+			other |= visGPU
 		}
 		if n[1] != 0 {
-			twin |= visAny
+			other |= visAny
 		}
 	}
-	s := shift{gpu: g && twin&visGPU == 0, any: a && twin&visAny == 0}
+	s := shift{gpu: g && other&visGPU == 0, any: a && other&visAny == 0}
 	e.reckon(key, c, s)
 	return s
 }
