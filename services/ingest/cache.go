@@ -132,8 +132,8 @@ func (c *cache) apply(f stamp, received time.Time, events []kvevent.Event) (bloc
 	d := delta{batch: f, received: received}
 	for i := range events {
 		blocks += len(events[i].Hashes)
-		d.runs = c.fold.Fold(&events[i], d.runs)
 	}
+	d.runs = c.fold.FoldAll(events, nil)
 	c.begun, c.last = true, f
 	switch n := len(c.deltas); {
 	case c.due:
