@@ -3,204 +3,399 @@ package prefix
 import (
 	"fmt"
 	"math/rand/v2"
+	"runtime"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 )
 
-// chain makes n keys that are like chain states.
-func chain(seed uint64, n int) []uint64 {
-	keys := make([]uint64, n)
-	for i := range keys {
-		keys[i] = finish(seed<<32 + uint64(i))
+// A span is what an engine's depths in one chain may be: both least and greatest, and whether it may be unknown.
+type span struct{ gpu, any [2]uint8 } // least above greatest where it is surely unknown
+
+const unknownTo = 255 // the least of what is surely unknown
+
+func exactly(gpu, any int) span {
+	return span{[2]uint8{uint8(gpu), uint8(gpu)}, [2]uint8{uint8(any), uint8(any)}}
+}
+
+func unknown() span { return span{[2]uint8{unknownTo, 0}, [2]uint8{unknownTo, 0}} }
+
+func (s span) or(o span) span {
+	return span{[2]uint8{min(s.gpu[0], o.gpu[0]), max(s.gpu[1], o.gpu[1])}, [2]uint8{min(s.any[0], o.any[0]), max(s.any[1], o.any[1])}}
+}
+
+func (s span) word(absent bool) uint64 {
+	w := uint64(s.gpu[0]) | uint64(s.gpu[1])<<8 | uint64(s.any[0])<<16 | uint64(s.any[1])<<24
+	if absent {
+		w |= 1 << 32
 	}
+	return w
+}
+
+func spanOf(w uint64) (s span, absent bool) {
+	return span{[2]uint8{uint8(w), uint8(w >> 8)}, [2]uint8{uint8(w >> 16), uint8(w >> 24)}}, w>>32 != 0
+}
+
+// A diary tells what an engine's depths in one chain were and when: what they may be during an operation, announced
+// before it begins, and what they are after it.
+type diary struct {
+	at    atomic.Uint64
+	pages [1 << 10]atomic.Uint64
+}
+
+func (d *diary) write(s span, absent bool) {
+	at := d.at.Load() + 1
+	d.pages[at%uint64(len(d.pages))].Store(s.word(absent))
+	d.at.Store(at)
+}
+
+// between is all that held from one page to another, or false if the first ones have been written over.
+func (d *diary) between(from, to uint64) (all span, absent, ok bool) {
+	all = unknown()
+	for at := from; at <= to; at++ {
+		s, a := spanOf(d.pages[at%uint64(len(d.pages))].Load())
+		all, absent = all.or(s), absent || a
+	}
+	return all, absent, d.at.Load()-from < uint64(len(d.pages))-2
+}
+
+const (
+	crowdChains  = 3
+	crowdLength  = 60
+	crowdEngines = 8
+)
+
+// A crowd is an Index with engines whose depths readers check while the writer changes them.
+type crowd struct {
+	t       *testing.T
+	x       *Index
+	pick    func(n int) int
+	chains  [crowdChains][]uint64
+	strange [][]uint64 // chains that only passing engines hold
+	ids     [crowdEngines]string
+	depth   [crowdEngines][crowdChains][2]int // gpu and any
+	gone    [crowdEngines]bool
+	diary   [crowdEngines][crowdChains]diary
+	passing []string
+	started int
+}
+
+func newCrowd(t *testing.T, seed uint64) *crowd {
+	c := &crowd{t: t, x: NewIndex(), pick: picker(seed)}
+	// All keys lie in a few tables, so that slots are used again all the time.
+	few := func(n int) (keys []uint64) {
+		for range n {
+			keys = append(keys, keyOf(c.pick(3), uint64(c.pick(1<<62))<<12|uint64(c.pick(2))<<11|occupied))
+		}
+		return keys
+	}
+	for i := range c.chains {
+		c.chains[i] = few(crowdLength)
+	}
+	for range 20 {
+		c.strange = append(c.strange, few(20))
+	}
+	for i := range c.ids {
+		c.ids[i] = fmt.Sprintf("e%02d", i)
+		c.x.Reset(c.ids[i], 0)
+		for k := range c.chains {
+			c.diary[i][k].write(exactly(0, 0), false)
+		}
+	}
+	return c
+}
+
+// set runs an operation that brings an engine's depths in a chain to these.
+func (c *crowd) set(e, k, gpu, any int, do func()) {
+	was := c.depth[e][k]
+	c.diary[e][k].write(exactly(was[0], was[1]).or(exactly(gpu, any)), false)
+	do()
+	c.depth[e][k] = [2]int{gpu, any}
+	c.diary[e][k].write(exactly(gpu, any), false)
+}
+
+// setAll runs an operation that brings all depths of an engine to those of next, or makes it unknown.
+func (c *crowd) setAll(e int, next [crowdChains][2]int, gone bool, do func()) {
+	for k := range c.chains {
+		s := exactly(next[k][0], next[k][1])
+		switch was := exactly(c.depth[e][k][0], c.depth[e][k][1]); {
+		case gone:
+			s = was
+		case !c.gone[e]:
+			s = s.or(was)
+		}
+		c.diary[e][k].write(s, gone || c.gone[e])
+	}
+	do()
+	c.depth[e], c.gone[e] = next, gone
+	for k := range c.chains {
+		s := exactly(next[k][0], next[k][1])
+		if gone {
+			s = unknown()
+		}
+		c.diary[e][k].write(s, gone)
+	}
+}
+
+func backwards(keys []uint64) []uint64 {
+	keys = slices.Clone(keys)
+	slices.Reverse(keys)
 	return keys
 }
 
-func show(keys []uint64) *Run { return &Run{Copy: Added, GPU: Added, Any: Added, Keys: keys} }
-
-func hide(keys []uint64) *Run {
-	keys = slices.Clone(keys)
-	slices.Reverse(keys)
-	return &Run{Copy: Removed, GPU: Removed, Any: Removed, Keys: keys}
-}
-
-// toCPU and fromCPU move keys between the sets: any stays as it is.
-func toCPU(keys []uint64) *Run {
-	keys = slices.Clone(keys)
-	slices.Reverse(keys)
-	return &Run{Copy: Removed, GPU: Removed, Keys: keys}
-}
-
-// Depths of long chains are exact for any number of engines, tiers and distinct depths.
-func TestMatchDepths(t *testing.T) {
-	for _, engines := range []int{1, 3, 32, 64, 65, 200} {
-		pick := picker(uint64(engines))
-		x := NewIndex()
-		keys := chain(uint64(engines), 700)
-		var want []Depth
-		for i := range engines {
-			id := fmt.Sprintf("e%03d", i)
-			d := Depth{Engine: id, Any: pick(len(keys) + 1)}
-			if pick(3) == 0 {
-				d.Any = []int{0, 1, len(keys)}[pick(3)]
-			}
-			d.GPU = d.Any
-			x.Apply(id, show(keys[:d.Any]))
-			if engines != 64 && d.Any > 0 && pick(2) == 0 {
-				d.GPU = pick(d.Any + 1)
-				x.Apply(id, toCPU(keys[d.GPU:d.Any]))
-			}
-			want = append(want, d)
+// move changes an engine's depths in one chain.
+func (c *crowd) move(e, k int) {
+	id, keys := c.ids[e], c.chains[k]
+	gpu, any := c.depth[e][k][0], c.depth[e][k][1]
+	to := c.pick(crowdLength + 1)
+	switch c.pick(5) {
+	case 0, 1: // gpu memory comes to hold more, the first of it from another tier
+		if to <= gpu {
+			return
 		}
-		for n := 0; n <= len(keys); n += 1 + pick(9) {
-			cut := slices.Clone(want)
-			for i := range cut {
-				cut[i].GPU, cut[i].Any = min(cut[i].GPU, n), min(cut[i].Any, n)
-			}
-			if got := x.Match(keys[:n], nil); !slices.Equal(got, cut) {
-				t.Fatalf("%d engines, %d keys: %v, want %v", engines, n, got, cut)
-			}
+		c.set(e, k, min(to, any), any, func() { c.x.Apply(id, &Run{Copy: Added, GPU: Added, Keys: keys[gpu:max(gpu, min(to, any))]}) })
+		if to > any {
+			c.set(e, k, to, to, func() { c.x.Apply(id, show(keys[any:to])) })
 		}
-	}
-}
-
-func TestMatchDoesNotAllocate(t *testing.T) {
-	for _, engines := range []int{16, 100} {
-		x := NewIndex()
-		keys := chain(1, 500)
-		for i := range engines {
-			x.Apply(fmt.Sprint(i), show(keys[:500-i]))
-			x.Apply(fmt.Sprint(i), toCPU(keys[400-i:500-i]))
+	case 2: // and another tier
+		if to > any {
+			c.set(e, k, gpu, to, func() { c.x.Apply(id, &Run{Copy: Added, Tier: CPU, Any: Added, Keys: keys[any:to]}) })
 		}
-		dst := make([]Depth, 0, engines)
-		if n := testing.AllocsPerRun(100, func() { dst = x.Match(keys, dst[:0]) }); n != 0 {
-			t.Errorf("%d engines: %v allocations", engines, n)
+	case 3: // from gpu memory to another tier
+		if to < gpu {
+			c.set(e, k, to, any, func() { c.x.Apply(id, &Run{Copy: Removed, GPU: Removed, Keys: backwards(keys[to:gpu])}) })
 		}
-	}
-}
-
-// Numbers of dropped engines are used again after a sweep, and not before; nothing of a past life ever answers.
-func TestDropSweepReuse(t *testing.T) {
-	x := NewIndex()
-	keys := chain(1, 300)
-	for life := range 500 {
-		id := fmt.Sprint("pod-", life)
-		x.Apply(id, show(keys[:1+life%300]))
-		if got := x.Match(keys, nil); len(got) != 1 || got[0].GPU != 1+life%300 {
-			t.Fatalf("life %d: %v", life, got)
-		}
-		x.Drop(id)
-		if got := x.Match(keys, nil); len(got) != 0 {
-			t.Fatalf("life %d: dropped, but %v", life, got)
-		}
-		for n := 0; !x.Sweep(100); n++ {
-			if n > 10_000 {
-				t.Fatal("the sweep does not end")
-			}
-		}
-		if x.Rows() != 0 {
-			t.Fatalf("life %d: %d rows left", life, x.Rows())
-		}
-	}
-	if n := len(x.holders.owner); n > 1 {
-		t.Errorf("%d holder numbers used, want 1", n)
-	}
-}
-
-func TestHideAndShowTwice(t *testing.T) {
-	x := NewIndex()
-	keys := chain(1, 10)
-	x.Apply("e", hide(keys))
-	x.Apply("e", show(keys[:5]))
-	x.Apply("e", show(keys))
-	x.Apply("e", hide(keys[8:]))
-	x.Apply("e", hide(keys[8:]))
-	i, _ := x.Engine("e")
-	if i.VisibleGPU != 8 || i.VisibleAny != 8 || i.Missing != 12 || i.Surplus != 5 || !i.Evicted {
-		t.Errorf("%+v", i)
-	}
-	x.Apply("e", hide(keys[:8]))
-	if i, _ = x.Engine("e"); i.Digest != 0 || x.Rows() != 0 {
-		t.Errorf("%+v, %d rows", i, x.Rows())
-	}
-}
-
-// Readers run beside a writer. The writer moves each engine's depth within bounds that it announces first, so every
-// answer must lie in them; at the end answers are exact.
-func TestConcurrentReaders(t *testing.T) {
-	for _, engines := range []int{8, 80} {
-		t.Run(fmt.Sprint(engines), func(t *testing.T) {
-			t.Parallel()
-			readBeside(t, engines)
-		})
-	}
-}
-
-func readBeside(t *testing.T, engines int) {
-	const length = 200
-	x := NewIndex()
-	keys := chain(3, length)
-	steady := length / 4 // always held
-	depth := make([]int, engines)
-	for i := range depth {
-		depth[i] = steady
-		x.Apply(fmt.Sprintf("e%03d", i), show(keys[:steady]))
-	}
-	var done atomic.Bool
-	var answers atomic.Int64
-	var wg sync.WaitGroup
-	for range 4 {
-		wg.Go(func() {
-			var dst []Depth
-			for !done.Load() || answers.Load() == 0 {
-				dst = x.Match(keys, dst[:0])
-				for _, d := range dst {
-					if d.Engine[0] == 'e' && (d.GPU > d.Any || d.Any < steady || d.Any > length) {
-						t.Errorf("depth %+v, least %d", d, steady)
-						return
-					}
-				}
-				answers.Add(1)
-			}
-		})
-	}
-	r := rand.New(rand.NewPCG(1, 1))
-	for n := range 4000 {
-		i := r.IntN(engines)
-		id := fmt.Sprintf("e%03d", i)
-		switch to := steady + r.IntN(length-steady); {
-		case to > depth[i]:
-			x.Apply(id, show(keys[depth[i]:to]))
-			depth[i] = to
-		default:
-			x.Apply(id, hide(keys[to:depth[i]]))
-			depth[i] = to
-		}
-		if n%50 == 0 {
-			x.Apply("passing", show(keys))
-			x.Apply("passing", toCPU(keys[100:]))
-			x.Drop("passing")
-		}
-		if n%90 == 0 {
-			x.Replace(id, uint64(n), func(yield func(*Run) bool) {
-				_ = yield(show(keys[:10])) && yield(show(keys[10:depth[i]]))
+	case 4: // gone from both
+		if cut := max(to, gpu); cut < any {
+			c.set(e, k, gpu, cut, func() {
+				c.x.Apply(id, &Run{Copy: Removed, Tier: CPU, Any: Removed, Keys: backwards(keys[cut:any])})
 			})
 		}
-		x.Sweep(200)
+		if to < gpu {
+			c.set(e, k, to, to, func() { c.x.Apply(id, hide(keys[to:gpu])) })
+		}
+	}
+}
+
+// replace brings an engine to some depths by a snapshot, half the time to those that it has.
+func (c *crowd) replace(e int) {
+	next := c.depth[e]
+	if c.pick(2) == 0 {
+		for k := range next {
+			next[k][1] = c.pick(crowdLength + 1)
+			next[k][0] = c.pick(next[k][1] + 1)
+		}
+	}
+	c.setAll(e, next, false, func() {
+		c.x.Replace(c.ids[e], 1, func(yield func(*Run) bool) {
+			for k, d := range next {
+				keys := c.chains[k]
+				if !yield(show(keys[:d[0]])) || !yield(&Run{Copy: Added, Tier: CPU, Any: Added, Keys: keys[d[0]:d[1]]}) {
+					return
+				}
+			}
+		})
+	})
+}
+
+// pass lets engines come and go that hold strange chains, at times more than 64 in all.
+func (c *crowd) pass(most int) {
+	if len(c.passing) < most && c.pick(2) == 0 {
+		c.started++
+		id := fmt.Sprint("p", c.started)
+		c.passing = append(c.passing, id)
+		for range 1 + c.pick(4) {
+			keys := c.strange[c.pick(len(c.strange))]
+			c.x.Apply(id, show(keys))
+			c.x.Apply(id, toCPU(keys[c.pick(len(keys)):]))
+		}
+		c.x.Apply(id, show(c.chains[c.pick(crowdChains)][:c.pick(crowdLength)]))
+	}
+	if len(c.passing) > 0 && (len(c.passing) >= most || c.pick(3) == 0) {
+		i := c.pick(len(c.passing))
+		c.x.Drop(c.passing[i])
+		c.passing = slices.Delete(c.passing, i, i+1)
+	}
+}
+
+// settle lets only the lasting engines stay, begins their lives anew, and sweeps.
+func (c *crowd) settle(deadline time.Time) {
+	for len(c.passing) > 0 {
+		c.pass(0)
+	}
+	for range 2 { // at the second time the low numbers are free
+		for e := range c.ids {
+			c.replace(e)
+		}
+		for !c.x.Sweep(1<<16) && time.Now().Before(deadline) {
+			runtime.Gosched()
+		}
+	}
+}
+
+func (c *crowd) step(most int) {
+	e := c.pick(crowdEngines)
+	var none [crowdChains][2]int
+	switch op := c.pick(100); {
+	case op < 20:
+		c.pass(most)
+	case op < 30:
+		c.x.Sweep(1 + c.pick(2000))
+	case op < 36 || c.gone[e]:
+		c.replace(e)
+	case op < 37:
+		c.setAll(e, none, false, func() { c.x.Apply(c.ids[e], &Run{Clear: true}) })
+	case op < 38:
+		c.setAll(e, none, false, func() { c.x.Reset(c.ids[e], 1) })
+	case op < 39:
+		c.setAll(e, none, true, func() { c.x.Drop(c.ids[e]) })
+	default:
+		c.move(e, c.pick(crowdChains))
+	}
+}
+
+// ask compares one answer with the diaries, and reports whether they reached back far enough.
+func (c *crowd) ask(k int, dst []Depth) ([]Depth, bool) {
+	var from [crowdEngines]uint64
+	for e := range from {
+		from[e] = c.diary[e][k].at.Load()
+	}
+	dst = c.x.Match(c.chains[k], dst[:0])
+	checked := false
+	for e, id := range c.ids {
+		d := &c.diary[e][k]
+		to := d.at.Load()
+		s, absent, ok := d.between(from[e], to)
+		if !ok {
+			continue
+		}
+		checked = true
+		i, known := slices.BinarySearchFunc(dst, id, func(d Depth, id string) int { return strings.Compare(d.Engine, id) })
+		switch {
+		case !known && !absent, known && s.any[0] == unknownTo:
+			c.t.Errorf("%s in the answer: %t, may it be: %t and %+v", id, known, !absent, s)
+		case known && (dst[i].GPU < int(s.gpu[0]) || dst[i].GPU > int(s.gpu[1]) || dst[i].Any < int(s.any[0]) || dst[i].Any > int(s.any[1])):
+			c.t.Errorf("%+v, but from page %d to %d its depths were %+v", dst[i], from[e], to, s)
+		}
+	}
+	return dst, checked
+}
+
+// same compares the Index with the model, when no one writes.
+func (c *crowd) same() {
+	holds, err := c.x.holdings()
+	if err != nil {
+		c.t.Error(err)
+	}
+	for e, id := range c.ids {
+		held := 0
+		info, known := c.x.Engine(id)
+		if known == c.gone[e] || info.Surplus+info.Missing != 0 {
+			c.t.Errorf("%s known: %t, %+v", id, known, info)
+		}
+		for k, keys := range c.chains {
+			for i, key := range keys {
+				if holds[id][key] != (i < c.depth[e][k][1]) {
+					c.t.Fatalf("%s holds key %d of chain %d: %t, any depth %d", id, i, k, holds[id][key], c.depth[e][k][1])
+				}
+			}
+			held += c.depth[e][k][1]
+		}
+		if info.VisibleAny != held || len(holds[id]) != held {
+			c.t.Errorf("%s: %d keys, %d counted, want %d", id, len(holds[id]), info.VisibleAny, held)
+		}
+	}
+	for k := range c.chains {
+		var dst []Depth
+		for range 2 {
+			dst, _ = c.ask(k, dst)
+		}
+	}
+}
+
+// Readers run beside a writer that does all that a writer can: depths in both sets grow and shrink, blocks move between
+// tiers, engines are cleared, replaced, dropped and come back, slots, sets and holder numbers are used again, tables are
+// rewritten, and holders become more than 64 and few again. Each depth of each answer lies between the least and
+// the greatest that the engine had meanwhile; when the writer rests, answers and rows are exact.
+// With the race detector readers are made to pause where they can be overtaken (pause.go).
+func TestReadersBesideWriter(t *testing.T) {
+	for seed := range uint64(2) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			c := newCrowd(t, seed)
+			var done atomic.Bool
+			var answers, checked, wide, narrow atomic.Int64
+			var wg sync.WaitGroup
+			for reader := range 2 {
+				wg.Go(func() {
+					r := rand.New(rand.NewPCG(seed, uint64(reader)))
+					var dst []Depth
+					var ids []string
+					for !done.Load() && !t.Failed() {
+						var ok bool
+						dst, ok = c.ask(r.IntN(crowdChains), dst)
+						answers.Add(1)
+						if ok {
+							checked.Add(1)
+						}
+						runtime.Gosched()
+						if ids = c.x.Engines(ids[:0]); !slices.IsSorted(ids) || c.x.Rows() < 0 {
+							t.Errorf("engines %v, %d rows", ids, c.x.Rows())
+						}
+						if i, ok := c.x.Engine(ids[r.IntN(len(ids))]); ok && (i.VisibleGPU > i.VisibleAny || i.VisibleGPU < 0) {
+							t.Errorf("%+v", i)
+						}
+					}
+				})
+			}
+			deadline := time.Now().Add(20 * time.Second)
+			for round := 0; round < 12 || false && time.Now().Before(deadline); round++ {
+				for n := 0; n < 700 && !t.Failed(); n++ {
+					c.step([]int{8, 90, 20}[round%3])
+					if n%16 == 0 {
+						runtime.Gosched()
+					}
+				}
+				if round%3 == 2 {
+					c.settle(deadline)
+				}
+				if c.x.sets != nil {
+					wide.Add(1)
+				} else {
+					narrow.Add(1)
+				}
+				c.same()
+			}
+			done.Store(true)
+			wg.Wait()
+			if wide.Load() == 0 || narrow.Load() == 0 || checked.Load() < answers.Load()/2 {
+				t.Errorf("%d rounds ended with shared sets, %d without; %d of %d answers checked", wide.Load(), narrow.Load(), checked.Load(), answers.Load())
+			}
+			t.Logf("%d answers checked, epoch %d", checked.Load(), c.x.epochs.now.Load())
+		})
+	}
+}
+
+// What Engine tells is never half of one state and half of another.
+func TestNoticeIsWhole(t *testing.T) {
+	var n notice
+	var done atomic.Bool
+	var wg sync.WaitGroup
+	for range 2 {
+		wg.Go(func() {
+			for !done.Load() {
+				if i := n.get(); i.Digest != i.Generation || uint64(i.VisibleAny) != i.Digest || i.Missing != i.Digest {
+					t.Errorf("%+v", i)
+					return
+				}
+			}
+		})
+	}
+	for i := range uint64(20_000) {
+		n.put(&EngineInfo{Generation: i, VisibleGPU: int(i), VisibleAny: int(i), Digest: i, Surplus: i, Missing: i})
 	}
 	done.Store(true)
 	wg.Wait()
-	for i, d := range x.Match(keys, nil) {
-		if d.GPU != depth[i] || d.Any != depth[i] {
-			t.Errorf("at the end %+v, want %d", d, depth[i])
-		}
-	}
-	for !x.Sweep(1 << 20) {
-	}
-	if most := slices.Max(depth); x.Rows() != most {
-		t.Errorf("%d rows, want %d", x.Rows(), most)
-	}
-	t.Logf("%d answers", answers.Load())
 }

@@ -363,37 +363,9 @@ func (d *drive) rows() {
 			d.fail("%s: index has %+v, engine %+v", m.id, info, s)
 		}
 	}
-	holds := map[string]map[uint64]bool{} // any set by engine
-	count := 0
-	for i := range x.segments {
-		s := &x.segments[i]
-		used := 0
-		for _, r := range s.rows {
-			if r.set == 0 {
-				continue
-			}
-			used++
-			set := wideSet{r.set, s.wide}
-			for n, m := range x.holders.owner {
-				if m == nil || set.word(x, n/64)>>(n%64)&1 == 0 {
-					continue
-				}
-				if holds[m.info.ID] == nil {
-					holds[m.info.ID] = map[uint64]bool{}
-				}
-				if holds[m.info.ID][r.key] {
-					d.fail("%s: key %x in both sets", m.info.ID, r.key)
-				}
-				holds[m.info.ID][r.key] = true
-			}
-		}
-		if used != s.used {
-			d.fail("segment %d: %d rows used, counted %d", i, used, s.used)
-		}
-		count += used
-	}
-	if count != x.rows {
-		d.fail("%d rows, counted %d", count, x.rows)
+	holds, err := x.holdings() // any set by engine
+	if err != nil {
+		d.fail("%w", err)
 	}
 	for _, m := range d.engines {
 		if !m.gone && !maps.Equal(holds[m.id], m.any) && len(m.any)+len(holds[m.id]) > 0 {

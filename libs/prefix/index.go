@@ -1,6 +1,9 @@
 package prefix
 
-import "sync"
+import (
+	"slices"
+	"sync/atomic"
+)
 
 // EngineInfo is what an Index knows of one engine.
 type EngineInfo struct {
@@ -14,37 +17,57 @@ type EngineInfo struct {
 	Missing    uint64 // keys hidden that were not shown
 }
 
-// Index holds the visible blocks of all engines of a pool. Safe for concurrent use; one writer at a time.
+// Index holds the visible blocks of all engines of a pool.
+//
+// One goroutine at a time may change it: Apply, Reset, Replace, Drop, Sweep. Any number may ask meanwhile: Match,
+// Engine, Engines, Rows. They take no lock, allocate nothing, and never hold up the writer; nor does it them. What a
+// reader could still see is not used for anything else until that reader is done (epochs).
 type Index struct {
-	mu       sync.RWMutex
+	epochs epochs
+	roster atomic.Pointer[roster]
+	tables [segments]atomic.Pointer[table]
+	told   atomic.Int64 // rows
+
+	// What follows is the writer's.
+	_        [64]byte
 	segments [segments]segment
 	rows     int
-	sets     *sets // once there are more than 64 holders
-
-	members map[string]*member
-	order   []*member // by id
-	holders holders
-	cursor  int // next segment to sweep
-	touched uint64
+	sets     *sets // while there are more than 64 holders; a table follows when it is next written
+	members  map[string]*member
+	order    []*member // by id
+	holders  holders
+	tiers    uint64 // times that an engine got its second holder in the midst of a life
+	cursor   int    // next segment to sweep
+	retired  int    // what waits for epochs to pass, roughly
 }
 
 // NewIndex returns an Index that knows no engine.
-func NewIndex() *Index { return &Index{members: map[string]*member{}} }
+func NewIndex() *Index {
+	x := &Index{members: map[string]*member{}}
+	x.roster.Store(&roster{})
+	empty := &table{rows: make([]row, 1)}
+	for i := range x.segments {
+		x.segments[i].table = empty
+		x.tables[i].Store(empty)
+	}
+	return x
+}
 
 const (
-	applyStep = 256 // keys applied at most while readers wait
 	ahead     = 16  // keys whose rows are fetched at once
+	moveAfter = 256 // retired slots and sets after which the epoch is to move
 )
 
 // Apply shows and hides what the run says. An unknown engine is added. What cannot be, such as a key hidden that was
-// not shown, changes nothing and is counted. Readers may see a run applied in part.
+// not shown, changes nothing and is counted. Readers may see a run applied in part; Engine tells of whole ones.
 func (x *Index) Apply(engine string, r *Run) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	x.apply(x.member(engine), r, true)
+	m := x.member(engine)
+	x.apply(m, r, true)
+	m.told.put(&m.info)
+	x.tellRows()
 }
 
-// apply is Apply for a member; with live unset its new holders stay masked.
+// apply is Apply for a member; with live unset its holders are in no roster yet.
 func (x *Index) apply(m *member, r *Run, live bool) {
 	if r.Clear {
 		x.clear(m, live)
@@ -61,31 +84,20 @@ func (x *Index) apply(m *member, r *Run, live bool) {
 	if r.GPU == Unchanged && r.Any == Unchanged {
 		return
 	}
-	for i, key := range keys {
-		if i%ahead == 0 {
-			x.touch(keys[i:min(i+ahead, len(keys))])
+	for len(keys) > 0 {
+		n := min(ahead, len(keys))
+		for _, key := range keys[:n] {
+			seg, word := spread(key)
+			x.segments[seg].touch(word)
 		}
-		if i%applyStep == applyStep-1 && live {
-			x.mu.Unlock()
-			x.mu.Lock()
-			if x.members[m.info.ID] != m {
-				return // dropped meanwhile
-			}
+		for _, key := range keys[:n] {
+			x.turn(m, key, r.GPU, r.Any, live)
 		}
-		x.turn(m, key, r.GPU, r.Any, live)
-	}
-}
-
-// touch reads where these keys are or will be, none after another, so that the memory they lie in is fetched at once.
-func (x *Index) touch(keys []uint64) {
-	var sum uint64
-	for _, key := range keys {
-		seg, rest := spread(key)
-		if s := &x.segments[seg]; len(s.rows) > 0 {
-			sum += s.rows[s.home(rest)].set
+		keys = keys[n:]
+		if x.retired >= moveAfter {
+			x.move()
 		}
 	}
-	x.touched = sum // so that the compiler keeps the loop
 }
 
 // turn applies one key's change of sets.
@@ -114,7 +126,7 @@ func (x *Index) turn(m *member, key uint64, gpu, any Change, live bool) {
 		nowAny = true
 	}
 	if nowAny && !nowGPU && m.beside == noHolder {
-		if m.beside = x.holder(m, live); m.beside == noHolder {
+		if !x.addBeside(m, live) {
 			nowAny = false
 		}
 		w = x.write(key) // sets may be wide now
@@ -151,88 +163,108 @@ func (i *EngineInfo) count(key uint64, inGPU, nowGPU, inAny, nowAny bool) {
 	}
 }
 
-// clear takes all keys from a member by giving it a new holder.
+// addBeside gives a member its second holder, before any row names it.
+func (x *Index) addBeside(m *member, live bool) bool {
+	m.beside = x.holder()
+	if live && m.beside != noHolder {
+		x.tiers++
+		x.publish()
+	}
+	return m.beside != noHolder
+}
+
+// clear takes all keys from a member by giving it new holders, a second one if it had one: so a Match sees an engine
+// get one in the midst of a life at most once.
 func (x *Index) clear(m *member, live bool) {
 	if m.info.VisibleAny == 0 {
 		return
 	}
-	x.holders.kill(m.gpu)
-	x.holders.kill(m.beside)
-	m.beside = noHolder
-	m.gpu = x.holder(m, live)
+	x.retire(m)
+	m.gpu = x.holder()
+	if m.beside != noHolder {
+		m.beside = x.holder()
+	}
 	m.info.VisibleGPU, m.info.VisibleAny, m.info.Digest = 0, 0, 0
+	if live {
+		x.publish()
+	}
 }
 
 // Reset begins a new life of an engine: its blocks vanish from all answers at once. An unknown engine is added.
 func (x *Index) Reset(engine string, generation uint64) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
 	m := x.member(engine)
 	x.clear(m, true)
-	m.info = EngineInfo{ID: m.info.ID, Generation: generation}
+	m.info = EngineInfo{ID: m.id, Generation: generation}
+	m.told.put(&m.info)
 }
 
 // Replace is Reset followed by Apply of each run, but readers see the old state until the new one is complete.
 func (x *Index) Replace(engine string, generation uint64, runs func(yield func(*Run) bool)) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	m := x.member(engine)
-	next := &member{info: EngineInfo{ID: m.info.ID, Generation: generation}, beside: noHolder, position: m.position}
-	next.gpu = x.holder(next, false)
+	next := x.newMember(engine, generation)
 	for r := range runs {
 		x.apply(next, r, false)
-		x.mu.Unlock()
-		x.mu.Lock()
 	}
-	if x.members[m.info.ID] != m { // dropped meanwhile
-		x.holders.kill(next.gpu)
-		x.holders.kill(next.beside)
+	x.tellRows()
+	m := x.members[engine]
+	if m == nil {
+		x.add(next)
 		return
 	}
-	x.holders.kill(m.gpu)
-	x.holders.kill(m.beside)
+	x.retire(m)
 	m.info, m.gpu, m.beside = next.info, next.gpu, next.beside
-	for _, n := range []holder{m.gpu, m.beside} {
-		if n != noHolder {
-			x.holders.owner[n] = m
-			x.holders.enliven(n)
-		}
-	}
+	m.told.put(&m.info)
+	x.publish()
 }
 
 // Drop forgets an engine: it vanishes from all answers at once. Its rows are freed by Sweep.
 func (x *Index) Drop(engine string) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
-	if m := x.members[engine]; m != nil {
-		x.forget(m)
+	m := x.members[engine]
+	if m == nil {
+		return
+	}
+	x.retire(m)
+	delete(x.members, m.id)
+	x.order = slices.Delete(x.order, m.position, m.position+1)
+	x.publish()
+}
+
+// move begins the next epoch, if readers let it, and frees what nobody can see any more.
+func (x *Index) move() bool {
+	if !x.epochs.move() {
+		x.retired = moveAfter / 2 // try again, but not at every step
+		return false
+	}
+	x.retired = 0
+	if x.sets != nil {
+		x.sets.age()
+	}
+	return true
+}
+
+func (x *Index) tellRows() {
+	if x.told.Load() != int64(x.rows) {
+		x.told.Store(int64(x.rows))
 	}
 }
 
 // Engine tells of one engine, if it is known.
 func (x *Index) Engine(id string) (EngineInfo, bool) {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	m := x.members[id]
+	m := x.roster.Load().find(id)
 	if m == nil {
 		return EngineInfo{}, false
 	}
-	return m.info, true
+	i := m.told.get()
+	i.ID = m.id
+	return i, true
 }
 
 // Engines appends the ids of all known engines, in order.
 func (x *Index) Engines(dst []string) []string {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	for _, m := range x.order {
-		dst = append(dst, m.info.ID)
+	for _, d := range x.roster.Load().blank {
+		dst = append(dst, d.Engine)
 	}
 	return dst
 }
 
 // Rows is the number of different keys held, those of past lives that Sweep has not freed yet among them.
-func (x *Index) Rows() int {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
-	return x.rows
-}
+func (x *Index) Rows() int { return int(x.told.Load()) }

@@ -1,46 +1,51 @@
 package prefix
 
-import (
-	"math/bits"
-	"slices"
-)
+import "math/bits"
 
-// Match appends, for every known engine in order of id, how many leading keys of the chain it holds. Readers run side
-// by side; Apply and they take turns. It allocates only to grow dst.
+// Match appends, for every known engine in order of id, how many leading keys of the chain it holds. It takes no lock
+// and allocates only to grow dst. Beside a writer each depth lies between the least and the greatest that the engine
+// had while Match ran: the key before it was seen held, and the key at it was seen not held, in any tier for Any.
 //
 // Along a chain an engine holds keys in gpu memory first, then perhaps some in another tier only, then none: so
 // where the sets of two keys name the same holders, so do all between. Match looks at keys 0, 1, 3, 7, ... and
 // halves every stretch across which the set has lost holders, for all engines at once.
 func (x *Index) Match(keys []uint64, dst []Depth) []Depth {
-	x.mu.RLock()
-	defer x.mu.RUnlock()
+	mark := x.epochs.enter()
+	defer mark.Add(-1)
 	first := len(dst)
-	dst = slices.Grow(dst, len(x.order))
-	for _, m := range x.order {
-		dst = append(dst, Depth{Engine: m.info.ID})
+	for {
+		r := x.roster.Load()
+		pause()
+		dst = append(dst[:first], r.blank...)
+		if len(keys) == 0 {
+			return dst
+		}
+		q := query{x: x, r: r, keys: keys, out: dst[first:]}
+		if len(r.live) > 1 {
+			q.wide()
+		} else {
+			q.narrow()
+		}
+		// An engine that has got its second holder meanwhile may have moved keys to it, where this roster does not
+		// look. That happens to an engine once, when it first shows a key in another tier.
+		if x.roster.Load().tiers == r.tiers {
+			return dst
+		}
 	}
-	if len(keys) == 0 {
-		return dst
-	}
-	q := query{x: x, keys: keys, out: dst[first:]}
-	if x.sets != nil {
-		q.wide()
-	} else {
-		q.narrow(x.holders.mask())
-	}
-	return dst
 }
 
 // A query is one Match on its way.
 type query struct {
 	x    *Index
+	r    *roster
 	keys []uint64
 	out  []Depth
 }
 
-// narrow answers where a set is one word. After the first key it asks for all that it gallops over before it looks at
-// any, so that the memory they lie in is fetched at once.
-func (q *query) narrow(live uint64) {
+// narrow answers where all holders are in one word. After the first key it asks for all that it gallops over before it
+// looks at any, so that the memory they lie in is fetched at once.
+func (q *query) narrow() {
+	live := q.r.mask()
 	set := q.x.set(q.keys[0]) & live
 	if set == 0 {
 		return
@@ -88,29 +93,28 @@ func (q *query) split(from, to int, a, b, live uint64) {
 // end says that these holders end before key depth. What an engine holds in another tier only ends last.
 func (q *query) end(word uint64, base, depth int) {
 	for ; word != 0; word &= word - 1 {
-		n := holder(base + bits.TrailingZeros64(word))
-		m := q.x.holders.owner[n]
-		out := &q.out[m.position]
-		if n == m.gpu {
+		s := q.r.seats[base+bits.TrailingZeros64(word)]
+		out := &q.out[s.position]
+		if s.gpu {
 			out.GPU = depth
 		}
 		out.Any = max(out.Any, depth)
 	}
 }
 
-// wide answers where sets are shared and have many words. Rows that were written before the Index had more than 64
-// holders still hold one word.
+// wide answers where sets are shared and have many words. Rows that were written while the Index had at most 64 holders
+// still hold one word.
 func (q *query) wide() {
-	set := q.x.look(q.keys[0])
+	set := q.look(q.keys[0])
 	last := len(q.keys) - 1
-	for at, by := 0, 1; !set.empty(q.x); by *= 2 {
+	for at, by := 0, 1; q.loses(set, wideSet{}); by *= 2 {
 		if at == last {
 			q.endWide(set, wideSet{}, last+1)
 			return
 		}
 		to := min(at+by, last)
-		next := q.x.look(q.keys[to])
-		if q.x.loses(set, next) {
+		next := q.look(q.keys[to])
+		if q.loses(set, next) {
 			q.splitWide(at, to, set, next)
 		}
 		at, set = to, next
@@ -120,8 +124,8 @@ func (q *query) wide() {
 func (q *query) splitWide(from, to int, a, b wideSet) {
 	for to-from > 1 {
 		mid := int(uint(from+to) / 2)
-		m := q.x.look(q.keys[mid])
-		left, right := q.x.loses(a, m), q.x.loses(m, b)
+		m := q.look(q.keys[mid])
+		left, right := q.loses(a, m), q.loses(m, b)
 		if left && right {
 			q.splitWide(from, mid, a, m)
 		}
@@ -135,60 +139,59 @@ func (q *query) splitWide(from, to int, a, b wideSet) {
 }
 
 func (q *query) endWide(a, b wideSet, depth int) {
-	for i, live := range q.x.holders.live {
-		q.end(a.word(q.x, i)&live&^b.word(q.x, i), 64*i, depth)
+	for i, live := range q.r.live {
+		q.end(a.word(i)&live&^b.word(i), 64*i, depth)
 	}
 }
 
-// A wideSet is a set as a row names it: one word, or the number of a shared set.
+// A wideSet is a set as a row names it: one word, or the words of a shared set.
 type wideSet struct {
-	set    uint64
-	shared bool
+	one    uint64
+	shared []uint64
 }
 
-func (w wideSet) word(x *Index, i int) uint64 {
+func (w *wideSet) word(i int) uint64 {
 	switch {
-	case w.shared:
-		if i < x.sets.stride {
-			return x.sets.of(w.set)[i]
-		}
+	case i < len(w.shared):
+		return w.shared[i]
 	case i == 0:
-		return w.set
+		return w.one
 	}
 	return 0
 }
 
-func (w wideSet) empty(x *Index) bool { return !x.loses(w, wideSet{}) }
-
 // loses reports whether a live holder is in a and not in b.
-func (x *Index) loses(a, b wideSet) bool {
-	if a == b {
+func (q *query) loses(a, b wideSet) bool {
+	if len(a.shared) > 0 && len(b.shared) > 0 && &a.shared[0] == &b.shared[0] {
 		return false
 	}
-	for i, live := range x.holders.live {
-		if a.word(x, i)&live&^b.word(x, i) != 0 {
+	for i, live := range q.r.live {
+		if a.word(i)&live&^b.word(i) != 0 {
 			return true
 		}
 	}
 	return false
 }
 
-// mask is the live holders of an Index with at most 64.
-func (h *holders) mask() uint64 {
-	if len(h.live) == 0 {
-		return 0
-	}
-	return h.live[0]
-}
-
-// set returns what the row of a key holds, 0 without a row.
+// set returns what the row of a key says of the first 64 holders, 0 without a row.
 func (x *Index) set(key uint64) uint64 {
-	seg, rest := spread(key)
-	return x.segments[seg].get(key, rest)
+	seg, word := spread(key)
+	t := x.tables[seg].Load()
+	set := t.get(word)
+	if t.sets == nil {
+		return set
+	}
+	pause()
+	return t.sets.shared.Load().of(set)[0]
 }
 
-func (x *Index) look(key uint64) wideSet {
-	seg, rest := spread(key)
-	s := &x.segments[seg]
-	return wideSet{s.get(key, rest), s.wide}
+func (q *query) look(key uint64) wideSet {
+	seg, word := spread(key)
+	t := q.x.tables[seg].Load()
+	set := t.get(word)
+	if t.sets == nil {
+		return wideSet{one: set}
+	}
+	pause()
+	return wideSet{shared: t.sets.shared.Load().of(set)}
 }

@@ -1,159 +1,167 @@
 package prefix
 
-import "slices"
+import "sync/atomic"
 
 // A writing is the change of one row.
 type writing struct {
 	x      *Index
 	s      *segment
-	key    uint64
-	rest   uint64
+	seg    int
+	word   uint64
+	at     int    // the row's slot; -1 if there is none
 	before uint64 // set as the row has it
 	set    uint64
 }
 
 // write begins to change the row of a key.
 func (x *Index) write(key uint64) writing {
-	seg, rest := spread(key)
+	seg, word := spread(key)
 	s := &x.segments[seg]
-	if x.sets != nil && !s.wide {
-		x.widenSegment(s)
+	if x.sets != s.sets {
+		x.follow(seg)
 	}
-	set := s.get(key, rest)
-	return writing{x: x, s: s, key: key, rest: rest, before: set, set: set}
+	w := writing{x: x, s: s, seg: seg, word: word, at: s.find(word)}
+	if w.at >= 0 {
+		w.before = s.rows[w.at].set
+		w.set = w.before
+	}
+	return w
 }
 
 func (w *writing) has(h holder) bool {
-	if !w.s.wide {
+	if w.s.sets == nil {
 		return h < 64 && w.set>>h&1 != 0
 	}
-	return int(h)/64 < w.x.sets.stride && w.x.sets.has(w.set, h)
+	return w.s.sets.has(w.set, h)
 }
 
 // turn sets or clears one holder's bit. The row itself changes in done, at once.
 func (w *writing) turn(h holder, on bool) {
-	if w.has(h) == on {
-		return
-	}
-	if w.s.wide {
-		w.set = w.x.sets.change(w.set, h, on)
-	} else {
+	switch {
+	case w.has(h) == on:
+	case w.s.sets != nil:
+		w.set = w.s.sets.change(w.set, h, on)
+		w.x.retired++ // perhaps
+	default:
 		w.set ^= 1 << h
 	}
 }
 
 // done writes the row.
 func (w *writing) done() {
+	x := w.x
 	switch {
 	case w.set == w.before:
-	case w.before == 0:
-		w.s.reserve()
-		w.s.rows[w.s.slot(w.key, w.rest)] = row{w.key, w.set}
-		w.s.used++
-		w.x.rows++
 	case w.set == 0:
-		w.s.cut(w.s.slot(w.key, w.rest))
-		w.x.rows--
+		w.s.cut(w.at, x.epochs.now.Load())
+		x.rows--
+		x.retired++
+	case w.at >= 0:
+		atomic.StoreUint64(&w.s.rows[w.at].set, w.set)
 	default:
-		w.s.rows[w.s.slot(w.key, w.rest)].set = w.set
+		now := x.epochs.now.Load()
+		if w.s.full(now) {
+			x.rebuild(w.seg, w.s.room(), nil)
+		}
+		w.s.put(w.word, w.set, now)
+		x.rows++
 	}
 }
 
-// widenSegment turns a segment's one-word sets into shared ones. Segments are turned one by one as they are written.
-func (x *Index) widenSegment(s *segment) {
-	for i := range s.rows {
-		if r := &s.rows[i]; r.set != 0 {
-			r.set = x.sets.fromMask(r.set)
-		}
-	}
-	s.wide = true
+// rebuild gives a segment a new table, in which sets are named as the Index has them now.
+func (x *Index) rebuild(seg, slots int, turn func(set uint64) uint64) {
+	s := &x.segments[seg]
+	s.rebuild(slots, x.sets, turn)
+	x.tables[seg].Store(s.table)
 }
+
+// follow turns a segment's one-word sets into shared ones or, when few holders are left, back. Segments are turned
+// one by one as they are written.
+func (x *Index) follow(seg int) {
+	s := &x.segments[seg]
+	old := s.sets
+	x.rebuild(seg, len(s.rows), func(set uint64) uint64 {
+		if old != nil { // all holders that there are by now are in the first word
+			set = old.arena.of(set)[0]
+		}
+		if x.sets == nil {
+			return set
+		}
+		return x.sets.fromMask(set)
+	})
+}
+
+// few is how many holder numbers must be left for an Index to go back to one-word sets.
+const few = 32
 
 // Sweep frees rows of past lives, looking at about max rows, and reports whether none are left. Whoever owns the
 // Index calls it now and then; until then rows and holder numbers of past lives are not used again.
 func (x *Index) Sweep(max int) (done bool) {
-	x.mu.Lock()
-	defer x.mu.Unlock()
 	h := &x.holders
 	for seen := 0; seen < max; {
-		if len(h.sweeping) == 0 {
-			if len(h.dead) == 0 {
-				return true
-			}
-			h.sweeping, h.dead, x.cursor = h.dead, nil, 0
+		if len(h.sweeping) == 0 && !x.beginSweep() {
+			break
 		}
-		s := &x.segments[x.cursor]
-		seen += len(s.rows) + 1
-		x.sweep(s, h.sweeping)
+		seen += len(x.segments[x.cursor].rows)
+		x.sweep(x.cursor, h.sweeping)
 		if x.cursor++; x.cursor == segments {
-			h.free = append(h.free, h.sweeping...)
-			h.sweeping = nil
+			h.end()
+			if h.numbers <= few {
+				x.sets = nil
+			}
 		}
 	}
+	x.tellRows()
 	return len(h.sweeping) == 0 && len(h.dead) == 0
 }
 
+// beginSweep waits for readers no longer than two epochs take when there are none.
+func (x *Index) beginSweep() bool {
+	x.cursor = 0
+	for range 3 {
+		if x.holders.begin(x.epochs.now.Load()) {
+			return true
+		}
+		if len(x.holders.dead) == 0 || !x.move() {
+			break
+		}
+	}
+	return false
+}
+
 // sweep takes dead holders from all rows of a segment.
-func (x *Index) sweep(s *segment, dead []holder) {
+func (x *Index) sweep(seg int, dead []holder) {
+	s := &x.segments[seg]
 	if s.used == 0 {
 		return
 	}
-	if x.sets != nil && !s.wide {
-		x.widenSegment(s)
+	if x.sets != s.sets {
+		x.follow(seg)
 	}
 	var mask uint64 // only meant where all holders are in one word
 	for _, d := range dead {
 		mask |= 1 << d
 	}
-	if !s.wide && !slices.ContainsFunc(s.rows, func(r row) bool { return r.set&mask != 0 }) {
-		return
-	}
-	kept := s.rows
-	s.rows, s.used = make([]row, len(kept)), 0
-	for _, r := range kept {
-		if r.set == 0 {
+	now := x.epochs.now.Load()
+	for i := range s.rows {
+		r := &s.rows[i]
+		if r.key&occupied == 0 {
 			continue
 		}
-		if !s.wide {
-			r.set &^= mask
-		} else {
-			r.set = x.sets.without(r.set, dead)
+		set := r.set &^ mask
+		if s.sets != nil {
+			set = s.sets.without(r.set, dead)
 		}
-		if r.set == 0 {
+		switch set {
+		case r.set:
+		case 0:
+			s.cut(i, now)
 			x.rows--
-			continue
-		}
-		_, rest := spread(r.key)
-		s.rows[s.slot(r.key, rest)] = r
-		s.used++
-	}
-	s.shrink()
-}
-
-// without returns the set that a row has after these holders have left it.
-func (s *sets) without(n uint64, dead []holder) uint64 {
-	if !slices.ContainsFunc(dead, func(h holder) bool { return s.has(n, h) }) {
-		return n
-	}
-	for _, h := range dead {
-		if s.has(n, h) {
-			n = s.change(n, h, false)
+		default:
+			atomic.StoreUint64(&r.set, set)
 		}
 	}
-	return n
-}
-
-// shrink gives memory back where a segment has become nearly empty.
-func (s *segment) shrink() {
-	if len(s.rows) < 32 || s.used*4 > len(s.rows) {
-		return
-	}
-	old := s.rows
-	s.rows = make([]row, s.used*3/2+1)
-	for _, r := range old {
-		if r.set != 0 {
-			_, rest := spread(r.key)
-			s.rows[s.slot(r.key, rest)] = r
-		}
+	if (s.passed+s.young+s.old)*8 > len(s.rows) || len(s.rows) >= 32 && s.used*4 < len(s.rows) {
+		x.rebuild(seg, s.room(), nil)
 	}
 }
