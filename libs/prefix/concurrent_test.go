@@ -83,20 +83,21 @@ type crowd struct {
 	started int
 }
 
+// crammed makes n keys that lie in a few tables, where slots are used again all the time.
+func crammed(pick func(n int) int, n, tables int) (keys []uint64) {
+	for range n {
+		keys = append(keys, keyOf(pick(tables), uint64(pick(1<<62))<<12|uint64(pick(2))<<11|occupied))
+	}
+	return keys
+}
+
 func newCrowd(t *testing.T, seed uint64) *crowd {
 	c := &crowd{t: t, x: NewIndex(), pick: picker(seed)}
-	// All keys lie in a few tables, so that slots are used again all the time.
-	few := func(n int) (keys []uint64) {
-		for range n {
-			keys = append(keys, keyOf(c.pick(3), uint64(c.pick(1<<62))<<12|uint64(c.pick(2))<<11|occupied))
-		}
-		return keys
-	}
 	for i := range c.chains {
-		c.chains[i] = few(crowdLength)
+		c.chains[i] = crammed(c.pick, crowdLength, 3)
 	}
 	for range 20 {
-		c.strange = append(c.strange, few(20))
+		c.strange = append(c.strange, crammed(c.pick, 20, 3))
 	}
 	for i := range c.ids {
 		c.ids[i] = fmt.Sprintf("e%02d", i)
@@ -375,6 +376,57 @@ func TestReadersBesideWriter(t *testing.T) {
 			}
 			t.Logf("%d answers checked, epoch %d", checked.Load(), c.x.epochs.now.Load())
 		})
+	}
+}
+
+// Two kinds of engines share a table and no key. However slots, sets and tables change under a reader, no engine is
+// said to hold a key of the other kind.
+func TestRowsAreNotMixedUp(t *testing.T) {
+	for _, engines := range []int{2, 70} {
+		x, pick := NewIndex(), picker(1)
+		keys := [2][]uint64{crammed(pick, 40, 1), crammed(pick, 40, 1)}
+		var ids []string
+		for i := range engines {
+			ids = append(ids, fmt.Sprintf("e%02d", i))
+			x.Reset(ids[i], 1)
+		}
+		var done atomic.Bool
+		var answers atomic.Int64
+		var wg sync.WaitGroup
+		for reader := range 2 {
+			wg.Go(func() {
+				var dst []Depth
+				for n := 0; !done.Load() && !t.Failed(); n++ {
+					kind := n % 2
+					dst = x.Match(keys[kind][n/2%40:][:1], dst[:0])
+					for i, d := range dst {
+						if i%2 != kind && d.Any != 0 {
+							t.Errorf("%+v of a key that it never had", d)
+						}
+					}
+					if answers.Add(1)%8 == int64(reader) {
+						runtime.Gosched()
+					}
+				}
+			})
+		}
+		shown := make([][40]bool, engines)
+		deadline := time.Now().Add(10 * time.Second)
+		for n := 0; !t.Failed() && (n < 40_000 || answers.Load() < 5000 && time.Now().Before(deadline)); n++ {
+			e, k := pick(2), pick(40) // the others hold nothing, but make sets wide
+			key := keys[e][k : k+1]
+			if shown[e][k] = !shown[e][k]; shown[e][k] {
+				x.Apply(ids[e], show(key))
+			} else {
+				x.Apply(ids[e], hide(key))
+			}
+			if n%64 == 0 {
+				runtime.Gosched()
+			}
+		}
+		done.Store(true)
+		wg.Wait()
+		t.Logf("%d engines: %d answers, epoch %d", engines, answers.Load(), x.epochs.now.Load())
 	}
 }
 

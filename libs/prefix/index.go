@@ -53,10 +53,7 @@ func NewIndex() *Index {
 	return x
 }
 
-const (
-	ahead     = 16  // keys whose rows are fetched at once
-	moveAfter = 256 // retired slots and sets after which the epoch is to move
-)
+const ahead = 16 // keys whose rows are fetched at once
 
 // Apply shows and hides what the run says. An unknown engine is added. What cannot be, such as a key hidden that was
 // not shown, changes nothing and is counted. Readers may see a run applied in part; Engine tells of whole ones.

@@ -12,3 +12,5 @@ func pause() {
 		runtime.Gosched()
 	}
 }
+
+const moveAfter = 2
