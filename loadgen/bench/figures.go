@@ -24,9 +24,11 @@ type Figures struct {
 	Holes8    Verdict `json:"with_holes_8_engines"`
 }
 
-// MatchTimes are for chains of 500 blocks and 16 holders.
+// MatchTimes are for chains of 500 blocks, and 16 holders unless said otherwise. Hot asks for the same chain again and
+// again, the others for a different one each time.
 type MatchTimes struct {
-	Same     float64 `json:"same_depth"` // a different chain each time
+	OneHot   float64 `json:"one_holder_hot"`
+	Same     float64 `json:"same_depth"`
 	Hot      float64 `json:"same_depth_hot"`
 	Distinct float64 `json:"distinct_depths"`
 	Miss     float64 `json:"miss"`
@@ -69,11 +71,15 @@ type Reach struct {
 func Reaches(figures []Figures) (out []Reach) {
 	const driver = "own driver around llm-d-kv-cache 7be76e1; 2 Xeon cores, Go 1.26.8, other work beside it"
 	const walk = "own reconstruction, same machine"
+	const smg = "README of SMG's radix_tree: Rust, other prompts, other machine"
 	lru := func(name string, elsewhere float64, of func(f *Figures) float64) reachOf {
 		return reachOf{Reach{"two-level LRU, uncapped", name, elsewhere, 0, driver}, of}
 	}
 	ordered := func(name string, elsewhere float64, of func(f *Figures) float64) reachOf {
 		return reachOf{Reach{"ordered walk, uncapped", name, elsewhere, 0, walk}, of}
+	}
+	radix := func(name string, elsewhere float64, of func(f *Figures) float64) reachOf {
+		return reachOf{Reach{"compressed radix tree", name, elsewhere, 0, smg}, of}
 	}
 	for _, r := range []reachOf{
 		lru("lookup with trace text, 16 pods, one chain again and again, us", 3150, func(f *Figures) float64 { return f.TracedUS }),
@@ -88,6 +94,9 @@ func Reaches(figures []Figures) (out []Reach) {
 		ordered("match, one chain again and again, us", 76, func(f *Figures) float64 { return f.MatchUS.Hot }),
 		ordered("store, ns", 1670, func(f *Figures) float64 { return f.ApplyNS.Store }),
 		ordered("memory, 1 pod a block, B", 371, func(f *Figures) float64 { return f.One.Bytes }),
+		radix("match, 1 holder, us", 0.292, func(f *Figures) float64 { return f.MatchUS.OneHot }),
+		radix("store, ns", 217, func(f *Figures) float64 { return f.ApplyNS.Store }),
+		radix("memory, many holders a block, B", 26.9, func(f *Figures) float64 { return f.Sixteen.Bytes }),
 	} {
 		for i := range figures {
 			if figures[i].Rival == r.Rival {

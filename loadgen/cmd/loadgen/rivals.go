@@ -25,6 +25,7 @@ type rivalsResult struct {
 
 	Rows   int             `json:"rows"`
 	Load   string          `json:"load_average"` // when it began; beside other work times are too long
+	CPU    bool            `json:"cpu_time"`     // times are of the processor, not of the clock
 	Rivals []bench.Figures `json:"rivals"`
 	Reach  []bench.Reach   `json:"reach"`
 }
@@ -33,6 +34,7 @@ func rivalsCommand() *ffcli.Command {
 	fs := flag.NewFlagSet("loadgen rivals", flag.ContinueOnError)
 	rows := fs.Int("rows", 1_000_000, "different blocks resident; 16 engines hold each of them")
 	round := fs.Duration("round", 500*time.Millisecond, "how long each time is taken for")
+	cpu := fs.Bool("cpu", false, "count CPU time instead of wall time, for a machine that has other work")
 	only := fs.String("only", "", "part of the names of the rivals to run, separated by commas; all if empty")
 	out := fs.String("out", "bench", "folder for rivals.json")
 	return &ffcli.Command{
@@ -54,17 +56,17 @@ about 10 GB of memory.`,
 			if err := os.MkdirAll(*out, 0o755); err != nil {
 				return err
 			}
-			result := rivalsResult{Header: report.NewHeader(1, time.Now()), Rows: *rows, Load: loadAverage()}
+			result := rivalsResult{Header: report.NewHeader(1, time.Now()), Rows: *rows, Load: loadAverage(), CPU: *cpu}
 			show, finish := phases()
 			var err error
-			result.Rivals, err = bench.Measure(ctx, chosen, bench.Options{Rows: *rows, Round: *round, Progress: show})
+			result.Rivals, err = bench.Measure(ctx, chosen, bench.Options{Rows: *rows, Round: *round, CPU: *cpu, Progress: show})
 			finish()
 			if err != nil {
 				return err
 			}
 			result.Reach = bench.Reaches(result.Rivals)
-			fmt.Printf("%s, %d cores, %.0f GB, %s, Linux %s, commit %s; %d rows; load average at the start %s\n\n", result.Machine.CPU, result.Machine.Cores,
-				result.Machine.MemGB, result.Machine.Go, result.Machine.Kernel, result.Commit, *rows, result.Load)
+			fmt.Printf("%s, %d cores, %.0f GB, %s, Linux %s, commit %s; %d rows; load average at the start %s; CPU time %t\n\n", result.Machine.CPU, result.Machine.Cores,
+				result.Machine.MemGB, result.Machine.Go, result.Machine.Kernel, result.Commit, *rows, result.Load, *cpu)
 			return errors.Join(bench.Table(os.Stdout, result.Rivals), daemon.WriteJSON(filepath.Join(*out, "rivals.json"), result))
 		},
 	}
