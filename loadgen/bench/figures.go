@@ -67,8 +67,9 @@ type Reach struct {
 	Source    string  `json:"source"`
 }
 
-// Reaches puts what the originals were measured at elsewhere beside what the stand-ins reached here.
-func Reaches(figures []Figures) (out []Reach) {
+// Reaches puts what the originals were measured at elsewhere beside what the stand-ins reached here with so many rows.
+func Reaches(figures []Figures, rows int) (out []Reach) {
+	millions := float64(rows) / 1e6
 	const driver = "own driver around llm-d-kv-cache 7be76e1; 2 Xeon cores, Go 1.26.8, other work beside it"
 	const walk = "own reconstruction, same machine"
 	const smg = "README of SMG's radix_tree: Rust, other prompts, other machine"
@@ -89,8 +90,8 @@ func Reaches(figures []Figures) (out []Reach) {
 		lru("store, 16 pods a block, ns", 1376, func(f *Figures) float64 { return f.ApplyNS.Shared }),
 		lru("memory, 1 pod a block, B", 1156, func(f *Figures) float64 { return f.One.Bytes }),
 		lru("memory, 16 pods a block, B", 278, func(f *Figures) float64 { return f.Sixteen.Bytes }),
-		lru("full GC at 1 M entries of 1 pod, ms of CPU", 1130, func(f *Figures) float64 { return f.One.GCCPU }),
-		lru("drop of an engine at 1 M keys, ms", 413, func(f *Figures) float64 { return f.DropMS }),
+		lru("full GC, 1 pod a block, scaled to the rows, ms of CPU", 1130*millions, func(f *Figures) float64 { return f.One.GCCPU }),
+		lru("drop of an engine, scaled to the rows, ms", 413*millions, func(f *Figures) float64 { return f.DropMS }),
 		ordered("match, one chain again and again, us", 76, func(f *Figures) float64 { return f.MatchUS.Hot }),
 		ordered("store, ns", 1670, func(f *Figures) float64 { return f.ApplyNS.Store }),
 		ordered("memory, 1 pod a block, B", 371, func(f *Figures) float64 { return f.One.Bytes }),

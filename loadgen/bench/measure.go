@@ -13,6 +13,7 @@ import (
 type Options struct {
 	Rows  int           // different blocks resident
 	Round time.Duration // how long each time is taken for; 0 means 500 ms
+	Steps int           // of each history; 0 means 4000
 	// CPU says to count this process's CPU time instead of wall time, collection of garbage on other cores with it: for
 	// a machine that has other work. What two goroutines do at once stays wall time.
 	CPU bool
@@ -42,6 +43,9 @@ type meter struct {
 func Measure(ctx context.Context, rivals []Rival, o Options) ([]Figures, error) {
 	if o.Round == 0 {
 		o.Round = 500 * time.Millisecond
+	}
+	if o.Steps == 0 {
+		o.Steps = 4000
 	}
 	m := meter{o: o, w: newWork(o.Rows)}
 	phases := []struct {
@@ -74,7 +78,7 @@ func (m *meter) answers(r Rival, f *Figures) {
 		if _, bare := x.(Runs); bare {
 			x = NewFolded()
 		}
-		h.Steps = 4000
+		h.Steps = m.o.Steps
 		return h.Judge(x)
 	}
 	f.InOrder8 = judge(History{Seed: 1, Engines: 8})

@@ -61,7 +61,7 @@ func (m *meter) besideWriter(x Index) Beside {
 	}()
 	var times []time.Duration
 	dst := make([]prefix.Depth, 0, 64)
-	for n := 0; time.Since(start) < 2*m.o.Round; n++ {
+	for n := 0; n == 0 || time.Since(start) < 2*m.o.Round; n++ {
 		began := time.Now()
 		dst = x.Match(m.w.keys(n), dst[:0])
 		times = append(times, time.Since(began))

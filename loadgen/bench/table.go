@@ -8,8 +8,8 @@ import (
 	"text/tabwriter"
 )
 
-// Table writes the figures, a row a rival, and then how the stand-ins compare with their originals.
-func Table(w io.Writer, figures []Figures) error {
+// Table writes the figures, taken with so many rows, a line a rival, and then how the stand-ins compare with their originals.
+func Table(w io.Writer, figures []Figures, rows int) error {
 	t := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0)
 	fmt.Fprintln(t, "match of 500 blocks, us\tsame depth\tsame, hot\t16 depths\tmiss\tallocs\t1 core, /s\t2 cores\tbeside writer p50\tp99\twritten/s\t")
 	for _, f := range figures {
@@ -24,7 +24,7 @@ func Table(w io.Writer, figures []Figures) error {
 			short(f.ApplyNS.Mixed), short(f.ApplyNS.Shared), short(f.One.Bytes), short(f.Sixteen.Bytes), short(f.One.GCCPU), short(f.Sixteen.GCCPU),
 			short(f.DropMS), short(f.SweepMS), percent(f.InOrder8), percent(f.InOrder16), percent(f.Holes8))
 	}
-	if reaches := Reaches(figures); len(reaches) > 0 {
+	if reaches := Reaches(figures, rows); len(reaches) > 0 {
 		fmt.Fprintln(t)
 		fmt.Fprintln(t, "stand-in\tfigure\toriginal, measured elsewhere\there\tof it\t")
 		for _, r := range reaches {

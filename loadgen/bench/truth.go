@@ -38,13 +38,14 @@ type life struct {
 
 	r      *rand.Rand
 	blocks []treeBlock
-	copies []map[int]int // by engine, of a block
+	below  [][]int // blocks by parent
+	copies [][]int // by engine and block
 }
 
 func (h History) begin() *life {
-	l := &life{History: h, r: rand.New(rand.NewPCG(h.Seed, 1)), copies: make([]map[int]int, h.Engines)}
+	l := &life{History: h, r: rand.New(rand.NewPCG(h.Seed, 1)), copies: make([][]int, h.Engines), below: make([][]int, treeBlocks)}
 	for i := range l.copies {
-		l.copies[i] = map[int]int{}
+		l.copies[i] = make([]int, treeBlocks)
 	}
 	depth := []int{}
 	for i := range treeBlocks {
@@ -59,6 +60,7 @@ func (h History) begin() *life {
 		root, d := scope().Root(), 1
 		if parent >= 0 {
 			root, d = l.blocks[parent].key, depth[parent]+1
+			l.below[parent] = append(l.below[parent], i)
 		}
 		b.key = blockkey.Extend(root, b.tokens)
 		l.blocks, depth = append(l.blocks, b), append(depth, d)
@@ -113,26 +115,24 @@ func (l *life) request(engine int) *Step {
 	return s
 }
 
-// remove takes one copy of a block away. gone is false while another is left. It returns nil where nothing is held.
+// remove takes one copy of a block away. gone is false while another is left. It returns nil where it found none.
 func (l *life) remove(engine int) (step *Step, gone bool) {
-	held := make([]int, 0, len(l.copies[engine]))
-	parents := map[int]bool{}
-	for b := range l.copies[engine] {
-		held = append(held, b)
-		parents[l.blocks[b].parent] = true
+	copies := l.copies[engine]
+	at := l.r.IntN(treeBlocks)
+	for tries := 1; copies[at] == 0; tries++ {
+		if tries == 50 {
+			return nil, false
+		}
+		at = l.r.IntN(treeBlocks)
 	}
-	if !l.Interior {
-		held = slices.DeleteFunc(held, func(b int) bool { return parents[b] })
+	for held := 0; !l.Interior && held >= 0; { // down to a block below which nothing is held
+		below := l.below[at]
+		if held = slices.IndexFunc(below, func(b int) bool { return copies[b] > 0 }); held >= 0 {
+			at = below[held]
+		}
 	}
-	if len(held) == 0 {
-		return nil, false
-	}
-	slices.Sort(held) // maps have no order
-	at := held[l.r.IntN(len(held))]
-	if l.copies[engine][at]--; l.copies[engine][at] == 0 {
-		delete(l.copies[engine], at)
-		gone = true
-	}
+	copies[at]--
+	gone = copies[at] == 0
 	b := &l.blocks[at]
 	return &Step{Engine: engineName(engine), Run: prefix.Run{
 		Copy: prefix.Removed, GPU: prefix.Removed, Any: prefix.Removed, Keys: []uint64{b.key}, Hashes: []uint64{b.hash},

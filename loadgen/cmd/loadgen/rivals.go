@@ -64,10 +64,10 @@ about 10 GB of memory.`,
 			if err != nil {
 				return err
 			}
-			result.Reach = bench.Reaches(result.Rivals)
+			result.Reach = bench.Reaches(result.Rivals, *rows)
 			fmt.Printf("%s, %d cores, %.0f GB, %s, Linux %s, commit %s; %d rows; load average at the start %s; CPU time %t\n\n", result.Machine.CPU, result.Machine.Cores,
 				result.Machine.MemGB, result.Machine.Go, result.Machine.Kernel, result.Commit, *rows, result.Load, *cpu)
-			return errors.Join(bench.Table(os.Stdout, result.Rivals), daemon.WriteJSON(filepath.Join(*out, "rivals.json"), result))
+			return errors.Join(bench.Table(os.Stdout, result.Rivals, *rows), daemon.WriteJSON(filepath.Join(*out, "rivals.json"), result))
 		},
 	}
 }
