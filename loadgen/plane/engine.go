@@ -72,7 +72,7 @@ func newEngine(id string, wire *kvwire.Publisher, scope blockkey.Scope, blocks, 
 	return &engine{
 		id: id, wire: wire, running: running, random: rand.New(rand.NewPCG(seed, 1)), root: scope.Root(),
 		core:  enginesim.NewCore(enginesim.CoreOptions{BlockSize: blockSize, Blocks: blocks, Seed: seed, Hash: enginesim.QuickHash{Seed: seed}}),
-		links: make(map[uint64]link, 2*blocks),
+		links: make(map[uint64]link, blocks),
 	}
 }
 
@@ -124,7 +124,7 @@ func (e *engine) encode(events []kvevent.Event) batch {
 			e.learn(ev)
 		}
 	}
-	if len(e.links) > 4*e.core.Options().Blocks {
+	if len(e.links) > 2*e.core.Options().Blocks {
 		e.forget()
 	}
 	return b

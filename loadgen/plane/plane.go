@@ -33,9 +33,11 @@ type Options struct {
 	Seconds float64  // that the live part is measured; 30. The other parts take shares of it.
 	// Resident is how many blocks an index shard has when it restarts, and about how many one of a large fleet has;
 	// 10,000,000.
-	Resident  int
-	Fleet     int     // engines of the large fleet, of which the shard has a sixteenth; 10,000
-	ShardRate float64 // block operations a second of each of them; 1,562.5, as that of each live engine
+	Resident   int
+	Fleet      int     // engines of the large fleet, of which the shard has a sixteenth; 10,000
+	FullBlocks int     // of each engine whose owner is killed; 60,000
+	Streams    int     // engines of the recorded streams; 1,000
+	ShardRate  float64 // block operations a second of each of them; 1,562.5, as that of each live engine
 
 	// Before is called before each part.
 	Before func(part string)
@@ -47,9 +49,11 @@ type Options struct {
 
 // Figures are the results, as bench/plane.json has them. A part that was not run is nil.
 type Figures struct {
-	Live    *Live    `json:"live,omitempty"`
-	Shard   *Shard   `json:"shard_10000,omitempty"`
-	Restart *Restart `json:"restart,omitempty"`
+	Live     *Live     `json:"live,omitempty"`
+	Streams  *Streams  `json:"streams_1000,omitempty"`
+	Shard    *Shard    `json:"shard_10000,omitempty"`
+	Restart  *Restart  `json:"restart,omitempty"`
+	Takeover *Takeover `json:"takeover,omitempty"`
 }
 
 // part is one measurement.
@@ -66,6 +70,10 @@ func parts() []part {
 			f.Live, err = live(ctx, l, o)
 			return err
 		}, func(f *Figures) bool { return f.Live != nil }},
+		{"streams", func(o Options) float64 { return 40 + 1.3*o.Seconds }, func(ctx context.Context, l *lab, o Options, f *Figures) (err error) {
+			f.Streams, err = streams(ctx, l, o)
+			return err
+		}, func(f *Figures) bool { return f.Streams != nil }},
 		{"shard", func(o Options) float64 { return 25 + o.Seconds/3 }, func(ctx context.Context, l *lab, o Options, f *Figures) (err error) {
 			f.Shard, err = followed(ctx, l, o)
 			return err
@@ -74,6 +82,10 @@ func parts() []part {
 			f.Restart, err = restart(ctx, l, o)
 			return err
 		}, func(f *Figures) bool { return f.Restart != nil }},
+		{"takeover", func(Options) float64 { return 40 }, func(ctx context.Context, l *lab, o Options, f *Figures) (err error) {
+			f.Takeover, err = takeover(ctx, l, o)
+			return err
+		}, func(f *Figures) bool { return f.Takeover != nil }},
 	}
 }
 
@@ -97,7 +109,8 @@ func (o Options) complete() (Options, error) {
 	for _, d := range []struct {
 		value   *int
 		initial int
-	}{{&o.Engines, 64}, {&o.Blocks, 8192}, {&o.Running, 64}, {&o.Resident, 10_000_000}, {&o.Fleet, fleetEngines}} {
+	}{{&o.Engines, 64}, {&o.Blocks, 8192}, {&o.Running, 64}, {&o.Resident, 10_000_000}, {&o.Fleet, fleetEngines},
+		{&o.FullBlocks, 60_000}, {&o.Streams, 1000}} {
 		if *d.value == 0 {
 			*d.value = d.initial
 		}

@@ -27,7 +27,8 @@ func small(t *testing.T, parts ...string) Options {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Options{Parts: parts, Self: []string{path, "role"}, Engines: 2, Blocks: 512, Running: 4, Rate: 2000, Seconds: 1, Resident: 4096, Fleet: 64, ShardRate: 500}
+	return Options{Parts: parts, Self: []string{path, "role"}, Engines: 2, Blocks: 512, Running: 4, Rate: 2000, Seconds: 1, Resident: 4096, Fleet: 64, ShardRate: 500,
+		FullBlocks: 512, Streams: 4}
 }
 
 func TestLive(t *testing.T) {
@@ -73,4 +74,23 @@ func TestWrongDigestsAreNoticed(t *testing.T) {
 			t.Errorf("%s with falsified digests: %v", part, err)
 		}
 	}
+}
+
+func TestTakeover(t *testing.T) {
+	var f Figures
+	if err := Run(t.Context(), small(t, "takeover"), &f); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%+v", f.Takeover)
+	if r := f.Takeover; r.Engines != 2 || r.Partial != 0 || r.Seconds <= 0 {
+		t.Errorf("%+v", r)
+	}
+}
+
+func TestStreams(t *testing.T) {
+	var f Figures
+	if err := Run(t.Context(), small(t, "streams"), &f); err != nil {
+		t.Fatal(err)
+	}
+	t.Logf("%+v", f.Streams)
 }

@@ -13,11 +13,17 @@ func (f *Figures) Table(w io.Writer) error {
 	if f.Live != nil {
 		f.Live.rows(t)
 	}
+	if f.Streams != nil {
+		f.Streams.rows(t)
+	}
 	if f.Shard != nil {
 		f.Shard.rows(t)
 	}
 	if f.Restart != nil {
 		f.Restart.rows(t)
+	}
+	if f.Takeover != nil {
+		f.Takeover.rows(t)
 	}
 	return t.Flush()
 }
