@@ -12,7 +12,7 @@ const (
 )
 
 // roster judges which members are alive, by our own clock. Ages stand still while NATS is away and for grace after:
-// members cannot refresh then, and that says nothing about them. The zero value is empty, with NATS away.
+// members cannot refresh then, and that says nothing about them. The zero value is empty.
 type roster struct {
 	members map[string]aged
 	age     time.Duration // the clock of ages: it stands still when they do
@@ -28,7 +28,7 @@ type aged struct {
 
 // tick moves the time and says whether a member died. It must be called every second or so.
 func (r *roster) tick(now time.Time, up bool) (died bool) {
-	if up && !r.up {
+	if up && !r.up && !r.now.IsZero() { // who begins while NATS is there has seen no outage
 		r.upSince = now
 	}
 	if start := r.upSince.Add(grace); r.up && up && now.After(start) {

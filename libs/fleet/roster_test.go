@@ -38,6 +38,17 @@ func TestMemberDiesAfterThreePeriods(t *testing.T) {
 	l.alive(false)
 }
 
+// Who takes over from a member that was killed must not wait longer than one that has known it all along.
+func TestNoGraceForWhoBeginsWhileNATSIsThere(t *testing.T) {
+	l := timeline{T: t}
+	l.to(1, true)
+	l.refresh() // found on arrival
+	l.to(7, true)
+	l.alive(true)
+	l.to(8, true)
+	l.alive(false)
+}
+
 func TestAgesStandStillWhileNATSIsAwayAndForAGrace(t *testing.T) {
 	l := timeline{T: t}
 	l.to(20, true)
