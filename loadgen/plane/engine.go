@@ -42,6 +42,7 @@ type engine struct {
 	links  map[uint64]link // by engine hash: all that is cached, and more
 	newest uint64          // engine hash of the block stored last
 
+	replays  bool    // it publishes what was recorded, and nothing else
 	recorded []batch // computed and not yet published
 	sent     total
 }
@@ -174,17 +175,16 @@ func (e *engine) fill() {
 
 // record computes this many operations ahead.
 func (e *engine) record(ops int) {
-	for ops > 0 {
+	for e.replays = true; ops > 0; {
 		b := e.next()
 		e.recorded = append(e.recorded, b)
 		ops -= b.ops
 	}
 }
 
-// play publishes from begin on so many operations a second, each batch at its time, until end: recorded batches until
-// there are none, or else computed ones. It returns whether time was left to publish more.
+// play publishes from begin on so many operations a second, each batch at its time, until end. An engine that
+// replays ends when nothing recorded is left.
 func (e *engine) play(begin, end time.Time, opsPerSecond float64) {
-	replays := len(e.recorded) > 0
 	timer := time.NewTimer(time.Until(begin))
 	defer timer.Stop()
 	for due := begin; due.Before(end); {
@@ -197,7 +197,7 @@ func (e *engine) play(begin, end time.Time, opsPerSecond float64) {
 		}
 		var b batch
 		switch {
-		case !replays:
+		case !e.replays:
 			b = e.next()
 		case len(e.recorded) == 0:
 			return

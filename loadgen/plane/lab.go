@@ -27,7 +27,7 @@ type lab struct {
 }
 
 // patience is how long what should take a moment may take on a machine that is busy with other things.
-const patience = 60 * time.Second
+const patience = 2 * time.Minute
 
 // eventBytes is room for the log of the largest part, so that nothing is discarded in the midst of a measurement.
 const eventBytes = 4 << 30

@@ -15,6 +15,7 @@ type lags struct {
 	mu     sync.Mutex
 	on     bool
 	deltas []lag
+	sum    int // of their operations
 }
 
 type lag struct {
@@ -31,7 +32,9 @@ func (l *lags) add(d *eventsv1.Delta) {
 	if !l.on {
 		return
 	}
-	l.deltas = append(l.deltas, lag{received: time.Duration(now - d.Received), ops: operations(d.Runs),
+	n := operations(d.Runs)
+	l.sum += n
+	l.deltas = append(l.deltas, lag{received: time.Duration(now - d.Received), ops: n,
 		published: time.Duration(now - int64(d.Batch.GetTs()*1e9))})
 }
 
@@ -48,7 +51,7 @@ func operations(runs []*eventsv1.Run) (n int) {
 func (l *lags) mark() {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.on, l.deltas = true, l.deltas[:0]
+	l.on, l.deltas, l.sum = true, l.deltas[:0], 0
 }
 
 // Quantiles are in milliseconds, over block operations.
@@ -65,14 +68,17 @@ type percentiles struct {
 
 func (l *lags) quantiles() quantiles {
 	l.mu.Lock()
-	deltas := slices.Clone(l.deltas)
+	deltas, ops := slices.Clone(l.deltas), l.sum
 	l.mu.Unlock()
-	q := quantiles{Received: percentilesOf(deltas, func(d lag) time.Duration { return d.received }),
+	return quantiles{Ops: ops, Received: percentilesOf(deltas, func(d lag) time.Duration { return d.received }),
 		Published: percentilesOf(deltas, func(d lag) time.Duration { return d.published })}
-	for _, d := range deltas {
-		q.Ops += d.ops
-	}
-	return q
+}
+
+// ops is how many operations were applied since the last mark.
+func (l *lags) ops() int {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.sum
 }
 
 // percentilesOf sorts the deltas by what of names. A percentile is the least value that so many operations do not exceed.

@@ -29,6 +29,10 @@ type Cores struct {
 	Engines float64 `json:"engines"`
 }
 
+func (c Cores) String() string {
+	return fmt.Sprintf("cores: ingest %.2f, nats %.2f, index %.2f; engines %.2f", c.Ingest, c.NATS, c.Index, c.Engines)
+}
+
 // BytesPerOp are bytes for each block stored or removed: in vLLM's payloads, and what the store of NATS grew by, for
 // deltas alone and for all messages.
 type BytesPerOp struct {
@@ -54,13 +58,21 @@ func live(ctx context.Context, l *lab, o Options) (*Live, error) {
 	if err != nil {
 		return nil, err
 	}
-	done, err := p.measure(r, o)
+	if err := p.index.ask("mark", nil, nil); err != nil {
+		return nil, err
+	}
+	done, cores, err := p.watched(o.Rate, o.Seconds)
 	if err != nil {
 		return nil, err
 	}
 	if err := p.settled(ctx); err != nil {
 		return nil, err
 	}
+	var q quantiles
+	if err := p.index.ask("lags", nil, &q); err != nil {
+		return nil, err
+	}
+	r.Lag, r.Cores = q.Received, cores
 	after, err := l.conn.StreamState(ctx, bus.Events)
 	if err != nil {
 		return nil, err
@@ -76,36 +88,30 @@ func live(ctx context.Context, l *lab, o Options) (*Live, error) {
 	return r, p.conclude(r)
 }
 
-// measure plays the churn, and notes lag and processor time meanwhile.
-func (p *plane) measure(r *Live, o Options) (done played, err error) {
+// watched has the engines publish and returns what they did, and the processor time of each process meanwhile.
+func (p *plane) watched(rate, seconds float64) (done played, cores Cores, err error) {
 	of := []struct {
 		p     *process
 		cores *float64
-	}{{p.ingest, &r.Cores.Ingest}, {p.nats, &r.Cores.NATS}, {p.index, &r.Cores.Index}, {p.engines, &r.Cores.Engines}}
+	}{{p.ingest, &cores.Ingest}, {p.nats, &cores.NATS}, {p.index, &cores.Index}, {p.engines, &cores.Engines}}
 	for _, c := range of {
 		used, err := c.p.cpu()
 		if err != nil {
-			return done, err
+			return done, cores, err
 		}
 		*c.cores = -used
 	}
-	if err := p.index.ask("mark", nil, nil); err != nil {
-		return done, err
-	}
-	if done, err = p.play(o.Rate, o.Seconds); err != nil {
-		return done, err
+	if done, err = p.play(rate, seconds); err != nil {
+		return done, cores, err
 	}
 	for _, c := range of {
 		used, err := c.p.cpu()
 		if err != nil {
-			return done, err
+			return done, cores, err
 		}
 		*c.cores = (*c.cores + used) / done.Seconds
 	}
-	var q quantiles
-	err = p.index.ask("lags", nil, &q)
-	r.Lag = q.Received
-	return done, err
+	return done, cores, nil
 }
 
 // conclude compares what the engines published with what ingest folded, and what they hold with what the index answers.

@@ -90,7 +90,7 @@ func (s *service) ready(ctx context.Context) error {
 	return nil
 }
 
-// metrics adds up each counter and gauge over its labels.
+// metrics adds up each counter and gauge over its labels, and gives those of one label by its value too: name{value}.
 func (s *service) metrics() (map[string]float64, error) {
 	families, err := s.registry.Gather()
 	if err != nil {
@@ -99,7 +99,11 @@ func (s *service) metrics() (map[string]float64, error) {
 	sums := map[string]float64{}
 	for _, f := range families {
 		for _, m := range f.Metric {
-			sums[f.GetName()] += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			value := m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			sums[f.GetName()] += value
+			if len(m.Label) == 1 {
+				sums[f.GetName()+"{"+m.Label[0].GetValue()+"}"] += value
+			}
 		}
 	}
 	return sums, nil
@@ -114,6 +118,8 @@ func (s *service) handle(ctx context.Context, name string, _ []byte) (any, error
 	case "mark":
 		s.lags.mark()
 		return nil, nil
+	case "applied":
+		return s.lags.ops(), nil
 	case "lags":
 		return s.lags.quantiles(), nil
 	}

@@ -19,13 +19,13 @@ type Streams struct {
 type try struct {
 	asked, ops, batches float64 // a second
 	received, published float64 // lag, p99 in milliseconds
-	ingest, nats, index float64 // cores
+	cores               Cores
 	sustained           bool
 }
 
 const (
-	streamBlocks  = 2048 // of an engine
-	streamRunning = 16
+	streamBlocks  = 1024 // of an engine
+	streamRunning = 8
 	streamLag     = 100 // milliseconds that p99 stays below
 )
 
@@ -82,49 +82,47 @@ func (p *plane) try(ctx context.Context, rate float64, o Options) (t try, err er
 	if err := p.index.ask("mark", nil, nil); err != nil {
 		return t, err
 	}
-	of := []struct {
-		p     *process
-		cores *float64
-	}{{p.ingest, &t.ingest}, {p.nats, &t.nats}, {p.index, &t.index}}
-	for _, c := range of {
-		used, err := c.p.cpu()
-		if err != nil {
-			return t, err
-		}
-		*c.cores = -used
-	}
-	done, err := p.play(rate, seconds)
+	done, cores, err := p.watched(rate, seconds)
 	if err != nil {
 		return t, err
 	}
-	for _, c := range of {
-		used, err := c.p.cpu()
-		if err != nil {
-			return t, err
-		}
-		*c.cores = (*c.cores + used) / done.Seconds
-	}
+	t.cores = cores
 	t.ops, t.batches = float64(done.Ops)/done.Seconds, float64(done.Batches)/done.Seconds
-	q, err := p.drained(ctx)
-	if err != nil {
+	if err := p.drained(ctx, done.Ops); err != nil {
+		return t, err
+	}
+	var q quantiles
+	if err := p.index.ask("lags", nil, &q); err != nil {
 		return t, err
 	}
 	t.received, t.published = q.Received.P99, q.Published.P99
 	t.sustained = t.ops >= .95*rate && t.received < streamLag && t.published < streamLag
-	for done.Left > 0 {
-		if done, err = p.play(o.Rate/4, 1); err != nil {
-			return t, err
-		}
-	}
-	_, err = p.drained(ctx)
-	return t, err
+	return t, p.rest(ctx, done, o.Rate/4)
 }
 
-// drained waits until ingest has folded all that was published, and the index applies no more.
-func (p *plane) drained(ctx context.Context) (q quantiles, err error) {
+// rest replays slowly what a rate that is not sustained has left.
+func (p *plane) rest(ctx context.Context, done played, rate float64) error {
+	ops := done.Ops
+	for done.Left > 0 {
+		var err error
+		if done, err = p.play(rate, 1); err != nil {
+			return err
+		}
+		ops += done.Ops
+	}
+	return p.drained(ctx, ops)
+}
+
+// steady is for how long an index must apply nothing more to count as drained: where ingest had to publish a snapshot
+// in place of deltas, fewer operations come than were published.
+const steady = time.Second
+
+// drained waits until ingest has folded all that was published, and the index has applied so many operations since the
+// last mark.
+func (p *plane) drained(ctx context.Context, ops int) error {
 	var sent total
 	if err := p.engines.ask("sent", engineCall{}, &sent); err != nil {
-		return q, err
+		return err
 	}
 	if err := until(ctx, patience, func() error {
 		folded, err := counted(p.ingest, "warmpath_ingest_blocks_total")
@@ -133,24 +131,31 @@ func (p *plane) drained(ctx context.Context) (q quantiles, err error) {
 		}
 		return err
 	}); err != nil {
-		return q, err
+		return err
 	}
-	for before := -1; before != q.Ops; {
-		before = q.Ops
-		time.Sleep(300 * time.Millisecond)
-		if err := p.index.ask("lags", nil, &q); err != nil {
-			return q, err
+	before, since := 0, time.Now()
+	return until(ctx, patience, func() error {
+		var applied int
+		if err := p.index.ask("applied", nil, &applied); err != nil {
+			return err
 		}
-	}
-	return q, nil
+		if applied != before {
+			before, since = applied, time.Now()
+		}
+		if applied < ops && time.Since(since) < steady {
+			return fmt.Errorf("%d of %d operations applied", applied, ops)
+		}
+		return nil
+	})
 }
 
 func (r *Streams) rows(t *table) {
 	t.note("event streams of 1,000 engines: streams", "%d", r.engines)
-	t.note("  sustained block operations a second", "%.0f", r.Max)
-	t.most("  received -> visible at that rate, p99", r.LagP99, streamLag, "ms")
+	if t.note("  sustained block operations a second", "%.0f", r.Max); r.Max > 0 {
+		t.most("  received -> visible at that rate, p99", r.LagP99, streamLag, "ms")
+	}
 	for _, s := range r.tries {
 		t.row("  tried", fmt.Sprintf("%.0f ops/s in %.0f batches/s: p99 %.0f ms, from publishing %.0f ms", s.ops, s.batches, s.received, s.published),
-			"", fmt.Sprintf("cores: ingest %.2f, nats %.2f, index %.2f", s.ingest, s.nats, s.index))
+			"", s.cores.String())
 	}
 }

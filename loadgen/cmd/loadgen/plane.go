@@ -39,6 +39,9 @@ func planeCommand() *ffcli.Command {
 	fs.IntVar(&o.Engines, "engines", 64, "live engines, and those that change their owner")
 	fs.IntVar(&o.Blocks, "blocks", 8192, "KV blocks of each live engine")
 	fs.Float64Var(&o.Rate, "rate", 100_000, "block operations a second of all live engines together")
+	fs.IntVar(&o.Streams, "streams", 1000, "engines whose recorded event streams are replayed")
+	fs.IntVar(&o.Resident, "resident", 10_000_000, "blocks in the index shards that restart and that follow a large fleet (about 60 B of memory each, in all processes)")
+	fs.IntVar(&o.FullBlocks, "full-blocks", 60_000, "KV blocks of each engine whose ingest is killed")
 	return &ffcli.Command{
 		Name:       "plane",
 		ShortUsage: "loadgen plane [flags]",
