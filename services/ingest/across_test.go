@@ -160,6 +160,7 @@ func TestNATSThatLostItsStoreIsFilledAgain(t *testing.T) {
 	eventually(t, "the pool's record", func() bool { return w.View().Pools[after.Pool].BlockSize == 16 })
 	e.publish(e.stored(3, 4))
 	p.indexHolds(x, e, 4, 1, 2, 3, 4)
+	p.toldFrom(map[*engine]copies{e: held(1, 2, 3, 4)})
 }
 
 // An engine that died while no ingest ran is gone, though nobody can say what it was; and it may come back.

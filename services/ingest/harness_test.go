@@ -56,6 +56,12 @@ func newPlane(t testing.TB) *plane {
 // newPlaneOf has a pool of this canonical block size.
 func newPlaneOf(t testing.TB, canonical int) *plane {
 	t.Helper()
+	return newPlaneWith(t, canonical, bus.Sizes{})
+}
+
+// newPlaneWith has streams of these sizes too.
+func newPlaneWith(t testing.TB, canonical int, sizes bus.Sizes) *plane {
+	t.Helper()
 	p := &plane{t: t, dir: t.TempDir(), logger: quiet(), times: quick()}
 	p.startNATS()
 	t.Cleanup(func() { p.server.Stop() })
@@ -64,7 +70,7 @@ func newPlaneOf(t testing.TB, canonical int) *plane {
 		t.Fatal(err)
 	}
 	t.Cleanup(conn.Close)
-	if err := conn.Ensure(t.Context(), bus.Sizes{}); err != nil {
+	if err := conn.Ensure(t.Context(), sizes); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := fleet.EnsurePool(t.Context(), conn, fleet.Pool{ID: fleet.PoolID(model), Model: model, BlockSize: canonical}); err != nil {
