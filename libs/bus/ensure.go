@@ -35,7 +35,7 @@ func (c *Conn) Ensure(ctx context.Context, s Sizes) error {
 	}
 	streams := []jetstream.StreamConfig{
 		{Name: Events, Subjects: []string{AllEvents}, MaxAge: eventsAge, MaxBytes: s.Events},
-		{Name: Requests, Subjects: []string{"req.*"}, MaxAge: requestsAge, MaxBytes: s.Requests},
+		{Name: Requests, Subjects: []string{AllRequests}, MaxAge: requestsAge, MaxBytes: s.Requests},
 	}
 	for _, cfg := range streams {
 		cfg.Storage, cfg.Discard = jetstream.FileStorage, jetstream.DiscardOld

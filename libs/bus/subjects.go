@@ -54,6 +54,9 @@ func parse(prefix, subject string) (pool string, bucket int, ok bool) {
 // RequestSubject is where routers log the request records of a pool.
 func RequestSubject(pool string) string { return "req." + pool }
 
+// AllRequests matches the request records of every pool.
+const AllRequests = "req.*"
+
 // ReportSubject is where a router reports each second on a pool; "*" matches any.
 func ReportSubject(pool, router string) string { return "report." + pool + "." + router }
 

@@ -212,10 +212,10 @@ func (b *bucket) nextDeltas() (parts []*eventsv1.Part, receipts []receipt) {
 	n, left := len(b.caches), maxMessage-headroom
 	for i := range n {
 		c := b.caches[(b.turn+i)%n]
-		more, size, reset := c.take(left, len(parts) == 0)
+		more, size, r := c.take(left, len(parts) == 0)
 		parts, left = append(parts, more...), left-size
-		if reset {
-			receipts = append(receipts, receipt{c: c, reset: true})
+		if r.reset || r.deltas {
+			receipts = append(receipts, r)
 		}
 		if left < 2*headroom {
 			break

@@ -29,15 +29,16 @@ type cache struct {
 	why        string // the session says that the cache is known in part only
 	late       bool   // because the beginning is missing
 	generation uint64
-	deltas     []delta // not yet taken, oldest first
-	size       int     // of them, bytes
-	begin      string  // not empty: a reset is due, for this reason
-	due        bool    // a snapshot is due; until it is taken no deltas are kept
-	wished     bool    // a snapshot is due, but deltas go on
-	resuming   bool    // the life is being taken over: what changes meanwhile is published as a snapshot, afterwards
-	digest     bool    // a digest is due
-	parts      []sized // of a snapshot on its way
-	left       int     // bytes of parts
+	deltas     []delta   // not yet taken, oldest first
+	size       int       // of them, bytes
+	begin      string    // not empty: a reset is due, for this reason
+	due        bool      // a snapshot is due; until it is taken no deltas are kept
+	wished     bool      // a snapshot is due, but deltas go on
+	resuming   bool      // the life is being taken over: what changes meanwhile is published as a snapshot, afterwards
+	digest     bool      // a digest is due
+	flight     time.Time // when the oldest batch was received of which a delta is sent and not acknowledged; zero if none
+	parts      []sized   // of a snapshot on its way
+	left       int       // bytes of parts
 
 	from, coming eventlog.Place // where the log begins to tell of the engine; where it will, once the snapshot is whole
 }
@@ -83,7 +84,8 @@ func (c *cache) adopt(e *eventlog.Engine) {
 func (c *cache) reclaimed(e *eventlog.Engine) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.deltas, c.size, c.parts, c.left, c.due, c.from = nil, 0, nil, 0, true, eventlog.Place{}
+	c.deltas, c.size, c.parts, c.left, c.due = nil, 0, nil, 0, true
+	c.from, c.flight = eventlog.Place{}, time.Time{}
 	if e != nil {
 		c.from = e.From
 	}
@@ -177,6 +179,16 @@ func (c *cache) reset(reason string) {
 	c.wake()
 }
 
+// wipe begins a generation with nothing held, in the same life: its next batch follows the last one.
+func (c *cache) wipe(reason string, now time.Time) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.fold = prefix.NewEngine(c.options)
+	c.parts, c.left, c.begin, c.due, c.wished = nil, 0, reason, false, false
+	c.deltas, c.size = []delta{{batch: c.last, received: now}}, 0 // whoever takes over must not replay what was before
+	c.wake()
+}
+
 // renew publishes the whole state anew, as that of a new generation: readers may hold anything.
 func (c *cache) renew(reason string) {
 	c.mu.Lock()
@@ -209,10 +221,11 @@ func (c *cache) tell() {
 	c.wake()
 }
 
-// receipt is what a message carried of a cache, beside deltas and digests.
+// receipt is what a message carried of a cache.
 type receipt struct {
 	c                  *cache
 	reset, first, last bool // a reset; the first and the last part of a snapshot
+	deltas             bool
 }
 
 // acknowledged notes where in the log the message of a receipt is.
@@ -226,6 +239,9 @@ func (r receipt) acknowledged(at eventlog.Place) {
 			c.wake()
 		}
 	}
+	if r.deltas {
+		c.flight = time.Time{}
+	}
 	if r.first {
 		c.coming = at
 	}
@@ -236,29 +252,31 @@ func (r receipt) acknowledged(at eventlog.Place) {
 
 // take moves what is due out, in order, into parts of at most budget bytes; where whole is set, at least one run even
 // if that is larger. Snapshots are not taken here.
-func (c *cache) take(budget int, whole bool) (parts []*eventsv1.Part, size int, reset bool) {
+func (c *cache) take(budget int, whole bool) (parts []*eventsv1.Part, size int, r receipt) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	r.c = c
 	if c.begin != "" {
 		if budget < headroom {
-			return nil, 0, false
+			return nil, 0, r
 		}
-		parts, size, reset = append(parts, resetPart(c.id, c.begin)), headroom, true
+		parts, size, r.reset = append(parts, resetPart(c.id, c.begin)), headroom, true
 		c.begin, c.generation = "", 0
 		whole = false
 	}
 	if c.due || c.resuming || len(c.parts) > 0 {
-		return parts, size, reset
+		return parts, size, r
 	}
 	if d, n := c.takeDeltas(budget-size-headroom, whole); d != nil {
-		parts, size = append(parts, deltaPart(c.id, d)), size+n+headroom
+		parts, size, r.deltas = append(parts, deltaPart(c.id, d)), size+n+headroom, true
+		c.flight = time.Unix(0, d.Received)
 	}
 	if c.digest && len(c.deltas) == 0 && c.generation != 0 && budget-size > headroom {
 		stats := c.fold.Stats()
 		d := &eventsv1.Digest{Batch: c.batch(), Count: uint64(stats.VisibleAny), Digest: stats.Digest}
 		parts, size, c.digest = append(parts, digestPart(c.id, d)), size+headroom, false
 	}
-	return parts, size, reset
+	return parts, size, r
 }
 
 // takeDeltas merges batches as long as they fit, and cuts one that fits no message. What is cut shares no delta with
@@ -306,6 +324,29 @@ func (c *cache) batch() *eventsv1.Batch {
 		return nil
 	}
 	return c.logged(c.last, 0)
+}
+
+// oldest is when the oldest batch was received of which readers have not been told; zero if there is none. While a
+// snapshot is due it is not known, and long ago.
+func (c *cache) oldest() time.Time {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	switch {
+	case c.due || c.resuming:
+		return time.Unix(0, 0)
+	case !c.flight.IsZero():
+		return c.flight
+	case len(c.deltas) > 0:
+		return c.deltas[0].received
+	}
+	return time.Time{}
+}
+
+// inForce is the generation that the log tells, 0 while its reset is on the way.
+func (c *cache) inForce() uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.generation
 }
 
 // unpublished is how many bytes wait.

@@ -131,7 +131,7 @@ func (p *plane) ingest(instance string, engines ...*engine) (stop func()) {
 	return stop
 }
 
-// count reads a counter or gauge, its labels given as "name=value".
+// count reads a counter or gauge, or how much a histogram counts, its labels given as "name=value".
 func (p *plane) count(name string, labels ...string) float64 {
 	families, err := p.metrics.Gather()
 	if err != nil {
@@ -152,7 +152,7 @@ func (p *plane) count(name string, labels ...string) float64 {
 					}
 				}
 			}
-			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue()
+			sum += m.GetCounter().GetValue() + m.GetGauge().GetValue() + float64(m.GetHistogram().GetSampleCount())
 		}
 	}
 	return sum
@@ -173,6 +173,8 @@ type engine struct {
 	started   atomic.Int64
 	grown     atomic.Int64 // blocks more than at first
 	down      atomic.Bool
+	asleep    atomic.Bool  // its cache is discarded
+	pages     atomic.Int64 // answered
 	asked     atomic.Int64 // blocks of prompts answered
 	hit       atomic.Int64 // of them cached
 	ts        float64
@@ -196,6 +198,7 @@ func newEngine(t testing.TB, blockSize int, o kvwire.PublisherOptions) *engine {
 }
 
 func (e *engine) serve(w http.ResponseWriter, r *http.Request) {
+	defer e.pages.Add(1)
 	switch {
 	case e.down.Load():
 		http.Error(w, "down", http.StatusServiceUnavailable)
@@ -204,6 +207,9 @@ func (e *engine) serve(w http.ResponseWriter, r *http.Request) {
 	case r.URL.Path == "/metrics":
 		fmt.Fprintf(w, "vllm:prompt_tokens_total{engine=\"0\"} %d\nvllm:prefix_cache_hits_total{engine=\"0\"} %d\n",
 			e.asked.Load()*int64(e.blockSize), e.hit.Load()*int64(e.blockSize))
+		if e.asleep.Load() {
+			fmt.Fprint(w, "vllm:engine_sleep_state{engine=\"0\",sleep_state=\"discard_all\"} 1\n")
+		}
 		fmt.Fprintf(w, "process_start_time_seconds %d\nvllm:cache_config_info{block_size=%q,num_gpu_blocks=%q,engine=\"0\"} 1\n",
 			e.started.Load(), fmt.Sprint(e.blockSize), fmt.Sprint(int64(e.blocks)+e.grown.Load()))
 	default:

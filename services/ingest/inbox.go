@@ -2,6 +2,7 @@ package ingest
 
 import (
 	"sync"
+	"time"
 
 	"github.com/warmpath/warmpath/libs/kvwire"
 )
@@ -36,6 +37,16 @@ func (b *inbox) put(f kvwire.Frame) bool {
 	default:
 	}
 	return true
+}
+
+// oldest is when the first of the frames that wait was received; zero where none does.
+func (b *inbox) oldest() time.Time {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if len(b.frames) == 0 {
+		return time.Time{}
+	}
+	return b.frames[0].Received
 }
 
 // take removes all frames.

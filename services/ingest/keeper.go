@@ -102,6 +102,9 @@ func (s *source) learn(ctx context.Context, f *facts) error {
 				r.observe(f.started)
 			}
 			k.listen(time.Now(), f)
+			if r := k.present(); r != nil {
+				r.sleeps(f.sleep[k.rank.number])
+			}
 		}
 		return nil
 	}
@@ -119,6 +122,9 @@ func (s *source) learn(ctx context.Context, f *facts) error {
 	var kept []*keeper
 	for _, r := range s.engine.ranks() {
 		kept = append(kept, newKeeper(s, r, pool, f))
+	}
+	for _, k := range kept {
+		s.service.byID.Store(k.rank.id, k)
 	}
 	s.mu.Lock()
 	s.facts, s.kept = f, kept

@@ -24,6 +24,10 @@ type metrics struct {
 	resumed   prometheus.Histogram
 	refused   prometheus.Counter
 	snapshots prometheus.Counter
+
+	prediction prometheus.Histogram
+	records    prometheus.Counter
+	wipes      prometheus.Counter
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -72,6 +76,13 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		}),
 		refused:   counter("log_refused_total", "Messages and parts of the event log that a takeover could not use. Not zero: damage, or replicas of different releases; the engines are replayed from there on, nothing is to be done."),
 		snapshots: counter("snapshots_total", "Snapshots of engines written. Far more than 50 % of the bytes: raise the event stream's size."),
-		owned:     gauge("buckets_owned", "Buckets that this process publishes. Over all replicas each bucket with engines should be owned once."),
+		prediction: f.NewHistogram(prometheus.HistogramOpts{
+			Name:    "warmpath_prediction_error_tokens",
+			Help:    "Cached tokens predicted for a request less those that its engine reported, where it did. Mostly near 0. A tail above: engines evict between choice and prefill, or prompts are placed in bursts. A tail below: requests find what was not known; look for engines that are partial.",
+			Buckets: []float64{-32768, -8192, -2048, -512, -128, -32, 0, 32, 128, 512, 2048, 8192, 32768},
+		}),
+		records: counter("bad_records_total", "Request records that could not be read. Not zero: routers of another release, or something else publishes on req.*."),
+		wipes:   counter("wipes_total", "Times that an engine's cache was found empty though its events had not told, or that it slept and had discarded it. More than engines slept: report it with the log's line."),
+		owned:   gauge("buckets_owned", "Buckets that this process publishes. Over all replicas each bucket with engines should be owned once."),
 	}
 }

@@ -23,6 +23,7 @@ type facts struct {
 	sizes  map[int]enginemetrics.CacheConfig
 	// computed are the prompt tokens that a rank has computed, not found in its cache; absent where it does not tell.
 	computed map[int]float64
+	sleep    map[int]enginemetrics.Sleep
 	started  float64 // when its process started, Unix seconds; 0 unknown
 }
 
@@ -49,7 +50,7 @@ func probe(ctx context.Context, client *http.Client, e Engine) (*facts, error) {
 	if err != nil {
 		return nil, err
 	}
-	f := &facts{sizes: map[int]enginemetrics.CacheConfig{}, computed: map[int]float64{}}
+	f := &facts{sizes: map[int]enginemetrics.CacheConfig{}, computed: map[int]float64{}, sleep: map[int]enginemetrics.Sleep{}}
 	if err := get(ctx, client, e.URL+"/v1/models", key, f.readModels); err != nil {
 		return nil, err
 	}
@@ -91,7 +92,7 @@ func (f *facts) readMetrics(r io.Reader) error {
 		return err
 	}
 	for _, s := range ranks {
-		f.sizes[s.Rank] = s.Cache
+		f.sizes[s.Rank], f.sleep[s.Rank] = s.Cache, s.Sleep
 		if s.PromptTokens.Known && s.PrefixHits.Known {
 			f.computed[s.Rank] = s.PromptTokens.Value - s.PrefixHits.Value
 		}

@@ -32,6 +32,7 @@ type service struct {
 	mu      sync.Mutex // held by run to change buckets, and by others to read them
 	buckets map[bucketID]*ownedBucket
 
+	byID    sync.Map      // engine id -> *keeper, of all that are configured
 	readers chan struct{} // holds a token for each log that is being read
 }
 
@@ -85,6 +86,7 @@ func (s *service) run(ctx context.Context) {
 	} else {
 		defer stop()
 	}
+	defer s.listenToRecords()()
 	gauges := time.NewTicker(s.cfg.times.gauges)
 	defer gauges.Stop()
 	for ctx.Err() == nil {

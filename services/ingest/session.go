@@ -3,6 +3,7 @@ package ingest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"log/slog"
 	"math"
 	"slices"
@@ -36,6 +37,7 @@ type session struct {
 	in       *inbox
 	another  chan struct{} // holds one token when the engine's process is another
 	again    chan struct{} // holds one token when the life is to be checked now
+	wiped    chan wipe     // holds what voids the cache
 	heard    atomic.Uint64 // batches with events that came
 	answered atomic.Int64  // when the engine last said that it had replayed all, Unix nanoseconds; 0 never
 
@@ -45,11 +47,14 @@ type session struct {
 	started float64 // when the engine's process started, as known since the life began; 0 unknown
 	least   float64 // clock offset in seconds, if timed
 	timed   bool
+	row     int    // reports in a row that contradict what the index claims of the generation
+	rowOf   uint64 // of which this is
+	asleep  bool   // with its cache discarded
 }
 
 func newSession(r rank, c *cache, log *slog.Logger, m *metrics, t times) *session {
 	return &session{rank: r, cache: c, log: log, m: m, times: t, life: life{replays: r.replay != ""}, in: newInbox(),
-		another: make(chan struct{}, 1), again: make(chan struct{}, 1), logged: map[string]bool{}}
+		another: make(chan struct{}, 1), again: make(chan struct{}, 1), wiped: make(chan wipe, 1), logged: map[string]bool{}}
 }
 
 // run reads until ctx ends.
@@ -76,6 +81,8 @@ func (s *session) run(ctx context.Context) {
 			s.settle(ctx, v.next, false)
 		case <-s.again:
 			s.check(ctx)
+		case w := <-s.wiped:
+			s.forget(w)
 		case <-check.C:
 			s.check(ctx)
 			check.Reset(s.times.check)
@@ -234,6 +241,7 @@ func (s *session) act(v verdict, h batchInHand) {
 		s.m.bad.WithLabelValues("event").Add(float64(h.batch.Bad - 1))
 		s.bad("event", errors.Join(h.batch.Errs...))
 	}
+	s.refuseHuge(h.batch)
 	s.m.batches.Inc()
 	if len(h.batch.Events) > 0 {
 		s.heard.Add(1)
@@ -248,6 +256,23 @@ func (s *session) act(v verdict, h batchInHand) {
 		s.life.unread("events of batch %d cannot be read")
 	}
 	s.mark()
+}
+
+// maxKeys bounds the index keys that one engine block may show. A run of the log names whole blocks, and must fit a
+// message.
+const maxKeys = 4096
+
+// refuseHuge drops the events that announce blocks of more tokens than the log can tell of.
+func (s *session) refuseHuge(b *kvevent.Batch) {
+	most := maxKeys * s.cache.options.BlockSize
+	b.Events = slices.DeleteFunc(b.Events, func(ev kvevent.Event) bool {
+		huge := ev.BlockSize > most
+		if huge {
+			b.Bad++
+			s.bad("block_size", fmt.Errorf("blocks of %d tokens, more than %d", ev.BlockSize, most))
+		}
+		return huge
+	})
 }
 
 // mark lets the log say whether the cache is known in part only. That replays break off is not for the log: whoever
@@ -353,31 +378,4 @@ func pause(ctx context.Context, d time.Duration) {
 	case <-ctx.Done():
 	case <-t.C:
 	}
-}
-
-// offset is the least difference between our clock and an engine's over the last minute or two.
-type offset struct {
-	since     time.Time
-	now, then float64 // in this minute and in the one before
-	in, had   bool
-}
-
-func (o *offset) add(received time.Time, ts float64) {
-	if received.Sub(o.since) > time.Minute {
-		o.then, o.had, o.in, o.since = o.now, o.in, false, received
-	}
-	d := float64(received.UnixNano())/1e9 - ts
-	if !o.in || d < o.now {
-		o.now, o.in = d, true
-	}
-}
-
-func (o *offset) least(now time.Time) (seconds float64, ok bool) {
-	switch {
-	case now.Sub(o.since) > 2*time.Minute:
-		return 0, false
-	case o.in && o.had:
-		return min(o.now, o.then), true
-	}
-	return o.now, o.in
 }
