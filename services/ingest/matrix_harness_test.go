@@ -181,7 +181,7 @@ func (m *matrix) caughtUp(b *blockPool) {
 	b.e.publish(b.run(mark)...)
 	eventually(m.t, "the last batch is in the log", func() bool {
 		c, _, ok := m.log.copies(b.e.id)
-		return ok && c[copyKey(mark[0], 0)] > 0
+		return ok && c[copyKey(mark[0], 0)] > 0 && m.depths(b.e, mark) == [2]int{1, 1}
 	})
 }
 

@@ -30,9 +30,9 @@ func outage(t *testing.T) time.Duration {
 	return d
 }
 
-// keep runs prompts, some thousands a second at most, until ctx ends.
-func (b *blockPool) keep(ctx context.Context) {
-	pace := time.NewTicker(time.Millisecond)
+// keep runs two prompts each pause until ctx ends.
+func (b *blockPool) keep(ctx context.Context, pause time.Duration) {
+	pace := time.NewTicker(pause)
 	defer pace.Stop()
 	for {
 		select {
@@ -45,11 +45,11 @@ func (b *blockPool) keep(ctx context.Context) {
 }
 
 // keepAll lets all engines run prompts and returns how to stop them.
-func keepAll(t *testing.T, pools []*blockPool) (stop func()) {
+func keepAll(t *testing.T, pools []*blockPool, pause time.Duration) (stop func()) {
 	ctx, cancel := context.WithCancel(t.Context())
 	var all sync.WaitGroup
 	for _, b := range pools {
-		all.Go(func() { b.keep(ctx) })
+		all.Go(func() { b.keep(ctx, pause) })
 	}
 	stop = func() { cancel(); all.Wait() }
 	t.Cleanup(stop)
@@ -72,7 +72,7 @@ func TestNATSOutageAtFullRate(t *testing.T) {
 		b.publish(10)
 		m.exact(b)
 	}
-	stop := keepAll(t, pools)
+	stop := keepAll(t, pools, time.Millisecond)
 	blocks := m.count("blocks_total")
 	m.server.Stop()
 	most, memory := 0.0, uint64(0)
@@ -196,7 +196,7 @@ func TestKilledAndFrozenIngest(t *testing.T) {
 				b.publish(20)
 				before[b] = m.exactAndOK(b)
 			}
-			stop := keepAll(t, pools)
+			stop := keepAll(t, pools, 20*time.Millisecond) // as fast as engines do; their buffers must reach back
 			if err := a.Signal(signal); err != nil {
 				t.Fatal(err)
 			}
