@@ -255,3 +255,29 @@ func TestClockOfTheEngineJumpsBack(t *testing.T) {
 	}
 	m.neverPartial()
 }
+
+// With the default delays, too, what only a check can find is healed within 30 s: a last frame that is lost, and a restart
+// after which the engine says nothing.
+func TestDefaultDelaysHealInTime(t *testing.T) {
+	t.Parallel()
+	m := newMatrix(t)
+	m.times = times{}
+	lost, restarted := newBlockPool(t, 60, 8, kvwire.PublisherOptions{}), newBlockPool(t, 60, 9, kvwire.PublisherOptions{})
+	m.ingest("a", lost.e, restarted.e)
+	for _, b := range []*blockPool{lost, restarted} {
+		b.publish(10)
+		m.exactAndOK(b)
+	}
+	eventually(t, "the first checks", func() bool { return m.count("replays_total") >= 4 })
+	began := time.Now()
+	lost.e.pub.DropLive(1)
+	lost.publish(1)
+	restarted.restart()
+	for _, b := range []*blockPool{lost, restarted} {
+		m.exactAndOK(b)
+	}
+	if took := time.Since(began); took > 30*time.Second {
+		t.Errorf("healed after %v", took)
+	}
+	m.neverPartial()
+}
