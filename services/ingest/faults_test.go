@@ -361,6 +361,7 @@ func TestRunRefusesCollisions(t *testing.T) {
 func TestTheRestIsPublishedAtTheEnd(t *testing.T) {
 	t.Parallel()
 	p := newPlane(t)
+	p.times.flush = time.Minute
 	e := newEngine(t, 16, kvwire.PublisherOptions{})
 	stop := p.ingest("a", e)
 	e.publish(e.stored(0, 1_000_000))

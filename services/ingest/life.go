@@ -81,6 +81,7 @@ type life struct {
 	cuts      int // replays in a row that were cut after cutAt
 	cutAt     stamp
 	broken    bool      // partial because of that, until a replay goes on from there
+	laterAt   stamp     // the last applied batch when a check's replay began after it
 	askedFrom time.Time // when the first replay without an answer was asked
 }
 
@@ -228,6 +229,9 @@ func (l *life) end(o outcome, now time.Time) verdict {
 		}
 		l.askedFrom = time.Time{}
 		return verdict{next: judgeLife}
+	case l.later && l.checking && l.laterAt != l.last:
+		l.laterAt = l.last // what lies between may be in our memory: if the next check finds the same, it is lost
+		return verdict{}
 	case l.later:
 		l.later = false
 		return verdict{next: judgeLife}
@@ -281,6 +285,10 @@ func (l *life) mend() {
 
 // judged takes the answer to judgeLife.
 func (l *life) judged(s sign) verdict {
+	if s == sameProcess && l.unsure && l.cause.seq == l.last.seq+1 {
+		l.unsure, l.later = false, false
+		return verdict{} // the frame in hand follows: there is no gap
+	}
 	if s == sameProcess {
 		l.unsure = false
 		l.tries, l.jump = lostTwice, l.replays // with replays, what they give next is applied

@@ -283,6 +283,35 @@ func TestLifeScenarios(t *testing.T) {
 			w.publishN(1, true)
 			w.deliver()
 		}, "replay@0 0 1 replay@1 replay@1 2", ""},
+		"a check that finds the buffer beyond frames in memory": {true, true, func(w *world) {
+			w.start()
+			w.publishN(2, true)
+			w.deliver()
+			w.publishN(5, true)
+			w.buffer = w.buffer[5:]
+			w.check()
+			w.deliver()
+			w.check()
+		}, "replay@0 0 1 replay@1 2 3 4 5 6 replay@6", ""},
+		"the same after a check without an answer": {true, true, func(w *world) {
+			w.start()
+			w.publishN(2, true)
+			w.deliver()
+			w.mute = 1
+			w.check()
+			w.publishN(5, true)
+			w.buffer = w.buffer[5:]
+			w.deliver()
+		}, "replay@0 0 1 replay@1 replay@1 judge 2 3 4 5 6", ""},
+		"checks that find the buffer beyond frames that never came": {true, true, func(w *world) {
+			w.start()
+			w.publishN(2, true)
+			w.deliver()
+			w.publishN(5, false)
+			w.buffer = w.buffer[5:]
+			w.check()
+			w.check()
+		}, "replay@0 0 1 replay@1 replay@1 judge replay@1 5 6", "after sequence 1 are lost"},
 		"a restart that goes on with the expected sequence": {true, false, func(w *world) {
 			w.known = 0
 			w.start()
