@@ -55,6 +55,11 @@ bench: setup ## Print the Go benchmarks of the hot paths, with machine and commi
 	@{ echo "machine: $$(nproc) x $$(grep -m1 'model name' /proc/cpuinfo | cut -d: -f2-), $$(free -g | awk '/Mem/{print $$2}') GiB, $$(go version), $$(uname -sr), commit $$(git rev-parse --short HEAD)"; \
 	go test -run '^$$' -bench 'Decode|Keys|Match|Apply|Drop|Ingest|Fold' -benchmem ./libs/kvevent ./libs/blockkey ./libs/prefix; } | tee bench/bench.txt
 
+.PHONY: bench-index
+bench-index: setup ## Measure the index's memory and garbage collection up to 20M blocks (about 4 minutes, 8 GB)
+	@mkdir -p bench
+	go test -run '^$$' -bench 'Memory|GC' -timeout 30m ./libs/prefix | tee bench/index.txt
+
 .PHONY: bench-rivals
 bench-rivals: setup ## Measure the index and stand-ins for others on the same work (about 10 minutes, 10 GB; ROWS=1000000)
 	@go run ./loadgen/cmd/loadgen rivals --rows $${ROWS:-1000000}

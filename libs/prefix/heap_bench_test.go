@@ -3,33 +3,31 @@ package prefix
 import (
 	"fmt"
 	"runtime"
+	"strconv"
 	"testing"
 )
 
-// held fills an index with so many rows, in chains of 100 blocks that holders tells the number of holders of, and
-// returns the (block, engine) entries. share is where among all chains a chain stands, 0 to 1.
-func held(rows int, holders func(share float64) int) (x *Index, entries int) {
+// held fills an index with so many rows in chains of 100 blocks, and returns the (block, engine) entries. With zipf a
+// tenth of the chains have more than one holder, up to all of 256 engines, the r-th most popular 1/r of them; then sets
+// are shared. Else holders is a number of engines that hold everything.
+func held(rows int, holders string) (x *Index, entries int) {
 	const length = 100
+	engines, chains := 256, rows/length
+	if holders != "zipf" {
+		engines, _ = strconv.Atoi(holders)
+	}
 	x = NewIndex()
-	for c := range rows / length {
-		run := show(chain(uint64(c)+1, length))
-		n := holders(float64(c) / float64(rows/length))
+	for c := range chains {
+		run, n := show(chain(uint64(c)+1, length)), engines
+		if holders == "zipf" {
+			n = max(1, min(engines, chains/10/(c+1)))
+		}
 		for e := range n {
-			x.Apply(engineID((c+e)%256), run)
+			x.Apply(engineID((c+e)%engines), run)
 		}
 		entries += n * length
 	}
 	return x, entries
-}
-
-// benchHolders: in zipf a tenth of the chains have more than one holder, up to all of 256 engines, the r-th most popular
-// 1/r of them; then sets are shared.
-func benchHolders() map[string]func(float64) int {
-	return map[string]func(float64) int{
-		"1":    func(float64) int { return 1 },
-		"16":   func(float64) int { return 16 },
-		"zipf": func(share float64) int { return max(1, int(min(256, .1/max(share, 1e-9)))) },
-	}
 }
 
 // BenchmarkMemory reports the heap after a collection for each (block, engine) entry.
@@ -38,7 +36,7 @@ func BenchmarkMemory(b *testing.B) {
 		for _, millions := range []int{1, 5, 20} {
 			b.Run(fmt.Sprintf("holders=%s/blocks=%dM", holders, millions), func(b *testing.B) {
 				before := heap()
-				x, entries := heldBy(holders, millions)
+				x, entries := held(millions*1e6, holders)
 				used := 0
 				for b.Loop() {
 					used = heap() - before
@@ -51,16 +49,11 @@ func BenchmarkMemory(b *testing.B) {
 	}
 }
 
-// heldBy is held; the 1 and 16 holders are the same engines for all chains.
-func heldBy(holders string, millions int) (*Index, int) {
-	return held(millions*1_000_000, benchHolders()[holders])
-}
-
 // BenchmarkGC is a full collection beside an index.
 func BenchmarkGC(b *testing.B) {
 	for _, millions := range []int{5, 20} {
 		b.Run(fmt.Sprintf("blocks=%dM", millions), func(b *testing.B) {
-			x, _ := heldBy("1", millions)
+			x, _ := held(millions*1e6, "1")
 			runtime.GC()
 			b.ResetTimer()
 			for b.Loop() {
