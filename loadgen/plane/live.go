@@ -19,6 +19,8 @@ type Live struct {
 	Equal    bool        `json:"index_equals_truth"`
 	snapshot float64     // bytes of snapshots a block operation, in the window
 	batches  float64     // a second
+	messages float64     // of the log, a second
+	added    float64     // bytes that the server's store adds to a message
 }
 
 // Cores are seconds of processor time a second.
@@ -84,7 +86,7 @@ func live(ctx context.Context, l *lab, o Options) (*Live, error) {
 	ops, bytes := float64(done.Ops), float64(after.Bytes-before.Bytes)
 	r.Seconds, r.Ops, r.batches = done.Seconds, ops/done.Seconds, float64(done.Batches)/done.Seconds
 	r.Bytes = BytesPerOp{VLLM: float64(done.Bytes) / ops, Deltas: s.storedDeltas(bytes) / ops, NATS: bytes / ops}
-	r.snapshot = float64(s.snapshots) / ops
+	r.snapshot, r.messages, r.added = float64(s.snapshots)/ops, float64(s.messages)/done.Seconds, s.added(bytes)
 	return r, p.conclude(r)
 }
 

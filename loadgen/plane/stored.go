@@ -1,6 +1,7 @@
 package plane
 
 import (
+	"cmp"
 	"context"
 
 	"google.golang.org/protobuf/proto"
@@ -26,22 +27,11 @@ func readStored(ctx context.Context, conn *bus.Conn, after, last uint64) (s stor
 	}
 	ctx, cancel := context.WithTimeout(ctx, patience)
 	defer cancel()
-	done := false
-	err = conn.Follow(ctx, bus.Events, nil, after+1, func(m bus.Message) {
-		if done {
-			return
-		}
-		if m.Seq <= last && err == nil {
-			err = s.add(m.Data)
-		}
-		if done = m.Seq >= last || m.Pending == 0; done {
-			cancel()
-		}
+	var bad error
+	err = conn.Read(ctx, bus.Span{Stream: bus.Events, From: after + 1, To: last}, func(m bus.Message) {
+		bad = cmp.Or(bad, s.add(m.Data))
 	})
-	if !done && err == nil {
-		err = context.Cause(ctx)
-	}
-	return s, err
+	return s, cmp.Or(err, bad, ctx.Err())
 }
 
 func (s *stored) add(data []byte) error {
@@ -72,12 +62,12 @@ func (s *stored) add(data []byte) error {
 	return nil
 }
 
-// storedDeltas is what the deltas take in the store, where all takes bytes: what the server adds to a message counts for
-// those that carry deltas.
+// added is what the server's store adds to a message, on average, where all takes bytes: subject, headers, checksum.
+func (s *stored) added(bytes float64) float64 {
+	return (bytes - float64(s.data)) / float64(max(s.messages, 1))
+}
+
+// storedDeltas is what the deltas take in the store, with what is added to the messages that carry them.
 func (s *stored) storedDeltas(bytes float64) float64 {
-	if s.messages == 0 {
-		return 0
-	}
-	added := (bytes - float64(s.data)) / float64(s.messages)
-	return float64(s.deltas) + added*float64(s.carriers)
+	return float64(s.deltas) + s.added(bytes)*float64(s.carriers)
 }

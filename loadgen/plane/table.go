@@ -63,6 +63,7 @@ func (r *Live) rows(t *table) {
 	t.note("  max", "%.2f ms", r.Lag.Max)
 	t.note("  "+r.Cores.String(), "")
 	t.note("  bytes an operation: vLLM's", "%.1f B", r.Bytes.VLLM)
+	t.note("  messages of the log a second, and what the store adds to each", "%.0f, %.0f B", r.messages, r.added)
 	t.most("  stored, deltas", r.Bytes.Deltas, 16, "B")
 	t.most("  stored, all", r.Bytes.NATS, 24, "B")
 	t.note("  of it snapshots", "%.1f B", r.snapshot)
