@@ -22,6 +22,7 @@ type drive struct {
 	queries int
 	each    int                    // queries after each step; 0 means 4
 	broken  func(runs []Run) []Run // a fault between engine and index, to see that it is found
+	spoil   func(e *Engine)        // a fault in an engine after each event, likewise
 	failed  error
 }
 
@@ -206,7 +207,13 @@ func (d *drive) replace(m *modelEngine) {
 			if err := m.follow(&r); err != nil {
 				d.fail("%s: snapshot: %w", m.id, err)
 			}
-			return yield(&r)
+			if d.broken == nil {
+				return yield(&r)
+			}
+			for _, kept := range d.broken([]Run{r}) {
+				yield(&kept)
+			}
+			return true
 		})
 	})
 }
@@ -235,6 +242,9 @@ func (d *drive) fold(m *modelEngine, ev kvevent.Event, model func()) {
 	}
 	model()
 	runs := m.a.Fold(&ev, nil)
+	if d.spoil != nil {
+		d.spoil(m.a)
+	}
 	for i := range runs {
 		m.b.Restore(&runs[i])
 	}

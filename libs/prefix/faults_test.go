@@ -33,6 +33,57 @@ func TestModelFindsFaults(t *testing.T) {
 	}
 }
 
+// Nor do faults within an Engine: in its tables, in what it hashes ahead, in what it remembers of its life.
+func TestModelFindsEngineFaults(t *testing.T) {
+	for name, spoil := range map[string]func(e *Engine){
+		"twins do not know of one another": func(e *Engine) {
+			for i := range e.blocks {
+				e.blocks[i].flags &^= twin
+			}
+		},
+		"a slot lies farther from home than it says": func(e *Engine) {
+			for i, s := range e.names.slots {
+				if s != 0 {
+					e.names.slots[i] ^= 1 << away
+					return
+				}
+			}
+		},
+		"a slot has another tag": func(e *Engine) {
+			for i, s := range e.keys.slots {
+				if s != 0 {
+					e.keys.slots[i] ^= 1 << 24
+					return
+				}
+			}
+		},
+		"evictions are forgotten": func(e *Engine) { e.evicted = false },
+		"kinds are forgotten":     func(e *Engine) { e.kindless = false },
+	} {
+		found := false
+		for seed := uint64(0); seed < 20 && !found; seed++ {
+			found = nonsense(picker(seed), 16, 300, spoil) != nil
+		}
+		if !found {
+			t.Errorf("%s: not seen", name)
+		}
+	}
+	for name, spoil := range map[string]func(e *Engine){
+		"a chain goes on from another root": func(e *Engine) { e.rootState++ },
+		"a chain goes on from another key": func(e *Engine) {
+			if len(e.blocks) > int(inner) {
+				e.blocks[len(e.blocks)-1].key++
+			}
+		},
+	} {
+		d := newDrive(t, picker(3), driven()["tiers"])
+		d.spoil = spoil
+		if d.run(2000) == nil {
+			t.Errorf("%s: not seen", name)
+		}
+	}
+}
+
 // A tape makes choices from the bytes of a fuzz input.
 func tape(data []byte) func(n int) int {
 	return func(n int) int {
