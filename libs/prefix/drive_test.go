@@ -429,7 +429,7 @@ func (d *drive) run(steps int) error {
 func TestModel(t *testing.T) {
 	want, each := int64(1_000_000), 36
 	if raced {
-		want, each = 100_000, 3
+		want, each = 100_000, 4
 	}
 	var total atomic.Int64
 	t.Run("drives", func(t *testing.T) {
