@@ -13,12 +13,15 @@ type Streams struct {
 	LagP99  float64 `json:"lag_p99_ms"`
 	engines int
 	tries   []try
+	replays float64 // that ingest asked for
+	silent  float64 // of them without an answer
 }
 
 // try is one rate and what came of it.
 type try struct {
 	asked, ops, batches float64 // a second
-	received, published float64 // lag, p99 in milliseconds
+	median              float64 // lag, p50 in milliseconds
+	received, published float64 // the same, p99
 	cores               Cores
 	sustained           bool
 }
@@ -56,6 +59,12 @@ func streams(ctx context.Context, l *lab, o Options) (*Streams, error) {
 			most = t.asked
 		}
 	}
+	var sums map[string]float64
+	if err := p.ingest.ask("metrics", nil, &sums); err != nil {
+		return nil, err
+	}
+	const replays = "warmpath_ingest_replays_total"
+	r.replays, r.silent = sums[replays], sums[replays+"{silent}"]
 	v, err := p.verify(2)
 	if err != nil {
 		return nil, err
@@ -95,7 +104,7 @@ func (p *plane) try(ctx context.Context, rate float64, o Options) (t try, err er
 	if err := p.index.ask("lags", nil, &q); err != nil {
 		return t, err
 	}
-	t.received, t.published = q.Received.P99, q.Published.P99
+	t.median, t.received, t.published = q.Received.P50, q.Received.P99, q.Published.P99
 	t.sustained = t.ops >= .95*rate && t.received < streamLag && t.published < streamLag
 	return t, p.rest(ctx, done, o.Rate/4)
 }
@@ -154,8 +163,10 @@ func (r *Streams) rows(t *table) {
 	if t.note("  sustained block operations a second", "%.0f", r.Max); r.Max > 0 {
 		t.most("  received -> visible at that rate, p99", r.LagP99, streamLag, "ms")
 	}
+	t.note("  replays that ingest asked for, and those without an answer", "%.0f, %.0f", r.replays, r.silent)
 	for _, s := range r.tries {
-		t.row("  tried", fmt.Sprintf("%.0f ops/s in %.0f batches/s: p99 %.0f ms, from publishing %.0f ms", s.ops, s.batches, s.received, s.published),
+		t.row("  tried", fmt.Sprintf("%.0f ops/s in %.0f batches/s: p50 %.1f, p99 %.0f ms, from publishing %.0f ms",
+			s.ops, s.batches, s.median, s.received, s.published),
 			"", s.cores.String())
 	}
 }
