@@ -356,10 +356,15 @@ func (r *replica) expect(seq uint64, want map[string]string, keys ...uint64) {
 // count is the value of a counter, summed over its labels.
 func (r *replica) count(name string) (sum float64) {
 	r.Helper()
-	families, err := r.registry.Gather()
+	sum, err := sumCounter(r.registry, name)
 	if err != nil {
 		r.Fatal(err)
 	}
+	return sum
+}
+
+func sumCounter(registry *prometheus.Registry, name string) (sum float64, err error) {
+	families, err := registry.Gather()
 	for _, f := range families {
 		if f.GetName() == "warmpath_index_"+name {
 			for _, m := range f.Metric {
@@ -367,5 +372,5 @@ func (r *replica) count(name string) (sum float64) {
 			}
 		}
 	}
-	return sum
+	return sum, err
 }

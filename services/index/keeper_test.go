@@ -85,13 +85,16 @@ type keeper struct {
 	mu      sync.Mutex
 	rnd     *rand.Rand
 	engines []*engineCache
-	last    uint64 // sequence written
+	last    uint64 // sequence written, and
+	mine    uint64 // that by the present owner
+	quiet   bool   // deltas are dropped
 }
 
 func (w *world) keeper(seed uint64, bucket, engines, blocks int) *keeper {
 	rnd := rand.New(rand.NewPCG(seed, uint64(bucket)))
 	k := &keeper{owner: w.owner("a", bucket), tree: newTree(rnd, blocks), rnd: rnd}
 	k.last = k.claim()
+	k.mine = k.last
 	for i := range engines {
 		c := &engineCache{id: engineIn(bucket, i), fold: prefix.NewEngine(prefix.EngineOptions{Pool: testPool, BlockSize: blockSize})}
 		k.engines = append(k.engines, c)
@@ -102,6 +105,7 @@ func (w *world) keeper(seed uint64, bucket, engines, blocks int) *keeper {
 
 func (k *keeper) publish(parts ...*eventsv1.Part) uint64 {
 	k.last = k.write(parts...)
+	k.mine = k.last
 	return k.last
 }
 
@@ -118,7 +122,7 @@ func (k *keeper) fold(c *engineCache, ev kvevent.Event) {
 	for _, r := range c.fold.Fold(&ev, nil) {
 		runs = append(runs, eventlog.Logged(&r))
 	}
-	if len(runs) > 0 {
+	if len(runs) > 0 && !k.quiet {
 		k.publish(deltaOf(c.id, runs...))
 	}
 }
@@ -193,7 +197,7 @@ func (k *keeper) digest(c *engineCache) {
 // position records from where the bucket must be read.
 func (k *keeper) position() {
 	k.Helper()
-	least := k.last
+	least := k.mine
 	for _, c := range k.engines {
 		if !c.gone {
 			least = min(least, c.begun)
