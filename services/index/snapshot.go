@@ -17,8 +17,11 @@ func (w *writer) snapshot(b *bucket, it item, id string, p *eventsv1.Snapshot) {
 	}
 	if s == nil {
 		if p.Part != 1 || p.Parts < 1 {
-			w.metrics.dropped.Inc() // its beginning was cut off
-			w.doubt(it.bucketID, b, id)
+			w.metrics.dropped.Inc() // its beginning was cut off, by retention or a claim where nothing of it is known
+			if b.engines[id] != nil {
+				w.refuse("truncated snapshot", it, nil)
+				w.doubt(it.bucketID, b, id)
+			}
 			return
 		}
 		s = &snapshot{generation: p.Generation, next: 1, parts: p.Parts, size: emptySnapshot}
