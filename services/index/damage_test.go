@@ -176,18 +176,20 @@ func TestDamageKeepsAStartingReplicaFromItsBucketAlone(t *testing.T) {
 			if got.Buckets != ^uint64(1<<3) || fmt.Sprint(depths(got)) != fmt.Sprint(map[string]string{engineIn(4, 0): "1/1"}) {
 				t.Errorf("it covers %016x with %v", got.Buckets, depths(got))
 			}
-			announced := func(buckets uint64) func() bool {
+			announces := func(buckets uint64) func() bool {
 				return func() bool {
 					m := watcher.View().Members
 					return len(m) == 1 && m[0].Ready && m[0].Buckets == buckets
 				}
 			}
-			w.eventually("the other buckets are announced", announced(^uint64(1<<3)))
+			w.eventually("the other buckets are announced", announces(^uint64(1<<3)))
 			if r.count(d.counted) == 0 || !log.has(d.logged) || !log.has("cannot be answered for yet") {
 				t.Errorf("%s is %v, logged %v", d.counted, r.count(d.counted), log.has(d.logged))
 			}
 			r.heals(o, e, generation)
-			w.eventually("all buckets are announced", announced(1<<64-1))
+			if d.counted == "asks_total" { // a record is refreshed every two seconds: once is enough
+				w.eventually("all buckets are announced", announces(1<<64-1))
+			}
 		})
 	}
 }
