@@ -189,6 +189,20 @@ func TestASlowMemberIsNotReliedUpon(t *testing.T) {
 	}
 }
 
+// Another replica is asked before the deadline, so one that hangs costs an answer nothing but time.
+func TestAReplicaStandsInForASlowOne(t *testing.T) {
+	slow, other := startShard(t, "slow", All, 9), startShard(t, "other", All, 1)
+	slow.will(func(ctx context.Context, _ *indexv1.MatchRequest) error {
+		<-ctx.Done()
+		return ctx.Err()
+	})
+	f := start(t, time.Second, slow, other)
+	wantDepths(t, f.Match(t.Context(), "pool", nil), All, map[uint32]int{1: 64})
+	if slow.calls.Load() != 1 || other.calls.Load() != 1 {
+		t.Fatalf("%d and %d calls", slow.calls.Load(), other.calls.Load())
+	}
+}
+
 // A member that answers after its stand-in: the later sequence counts, and nothing twice.
 func TestASlowMembersAnswerStillCounts(t *testing.T) {
 	slow, quick := startShard(t, "slow", All, 9), startShard(t, "quick", residue(2, 0), 1)
