@@ -129,11 +129,15 @@ func TestCutBatchSaysHowMuch(t *testing.T) {
 		all = append(all, engine.events(1, 1<<20)...)
 	}
 	c.apply(stamp{7, 70}, time.Unix(1, 0), all)
+	c.tell()
 	var done []uint32
 	for {
 		parts, _, _ := c.take(16<<10, true)
 		if len(parts) == 0 {
 			break
+		}
+		if rest := parts[1:]; len(rest) > 1 || (len(rest) == 1) != (len(c.deltas) == 0) || len(rest) == 1 && rest[0].GetDigest() == nil {
+			t.Fatalf("%d batches wait, beside the delta go %v", len(c.deltas), rest)
 		}
 		d := parts[0].GetDelta()
 		if d.Batch.Sequence != 7 || d.Batch.Ts != 70 || proto.Size(parts[0]) > 16<<10 {
@@ -148,5 +152,30 @@ func TestCutBatchSaysHowMuch(t *testing.T) {
 		if done[i] <= done[i-1] {
 			t.Errorf("operations %v do not grow", done)
 		}
+	}
+}
+
+// Who starts to read where a snapshot of several parts begins has all of it.
+func TestASnapshotBeginsAtItsFirstPart(t *testing.T) {
+	c := newCache("e", prefix.EngineOptions{Pool: "p", BlockSize: 16, Blocks: 1 << 16}, func() {})
+	c.adopt(nil)
+	c.generation = 1
+	engine := &churn{r: rand.New(rand.NewPCG(1, 1))}
+	c.apply(stamp{7, 70}, time.Unix(1, 0), engine.events(30_000, 1<<20))
+	c.again()
+	b := newBucket(bus.EventSubject("p", 1), "me", nil, time.Second, quiet(), newMetrics(nil))
+	b.add(c)
+	n := uint64(0)
+	for parts, receipts := b.next(); len(parts) > 0; parts, receipts = b.next() {
+		n++
+		for _, r := range receipts {
+			r.acknowledged(eventlog.Place{Sequence: 100 + n})
+		}
+		if got := c.begins().Sequence; got != 0 && (got != 101 || n != uint64(parts[0].GetSnapshot().Parts)) {
+			t.Errorf("after message %d the engine begins at %d", n, got)
+		}
+	}
+	if n < 2 || c.begins().Sequence != 101 {
+		t.Errorf("%d messages, the engine begins at %d", n, c.begins().Sequence)
 	}
 }

@@ -227,11 +227,12 @@ func TestTakeoverPassesDamageInTheLog(t *testing.T) {
 		t.Fatal(err)
 	}
 	wrong := []*eventsv1.Run{{Copy: eventsv1.Change_CHANGE_ADDED, Hashes: []uint64{99}, Keys: []uint64{99}}}
-	for i, garbage := range [][]byte{[]byte("\xff\xffgarbage"), future, nil} {
-		e.publish(e.stored(2, uint64(10+i)))
+	for i, garbage := range [][]byte{[]byte("\xff\xffgarbage"), future, nil, []byte("\xff")} {
 		want := held(1, 2)
-		for h := range i + 1 {
-			want[copyKey(uint64(10+h), 0)] = 1
+		for h := range i { // at first the engine has nothing to add
+			if want[copyKey(uint64(10+h), 0)] = 1; h == i-1 {
+				e.publish(e.stored(2, uint64(10+h)))
+			}
 		}
 		r := p.rival(e)
 		if garbage != nil {
@@ -278,6 +279,15 @@ func TestTwoOwnersFight(t *testing.T) {
 	p.exact(e, want, first)
 }
 
+// subscribed waits until ingest hears what an engine says.
+func (p *plane) subscribed(e *engine) {
+	p.t.Helper()
+	eventually(p.t, "subscription", func() bool {
+		e.pub.SendRaw([]byte("x"))
+		return p.count("bad_total", "reason=wrong_parts") > 0
+	})
+}
+
 // handover runs a, then b, who should own the engine's bucket.
 func (p *plane) handover(e *engine, meanwhile func()) {
 	p.t.Helper()
@@ -288,10 +298,7 @@ func (p *plane) handover(e *engine, meanwhile func()) {
 	p.ingest("a", e)
 	a := p.metrics
 	p.holds(e, held())
-	eventually(p.t, "subscription", func() bool {
-		e.pub.SendRaw([]byte("x"))
-		return p.count("bad_total", "reason=wrong_parts") > 0
-	})
+	p.subscribed(e)
 	meanwhile()
 	p.ingest("b", e)
 	b := p.metrics
@@ -329,22 +336,31 @@ func TestHandoverWithoutReplays(t *testing.T) {
 // Without replays, a process that began after the last batch, or that nobody knows, is another life.
 func TestTakeoverWithoutReplaysAsksForTheProcess(t *testing.T) {
 	t.Parallel()
-	for name, started := range map[string]int64{"younger": time.Now().Unix() + 1000, "unknown": 0} {
+	for name, c := range map[string]struct {
+		started   int64
+		continues bool
+	}{"older": {time.Now().Unix() - 1000, true}, "younger": {time.Now().Unix() + 1000, false}, "unknown": {0, false}} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			p := newPlane(t)
 			e := newEngine(t, 16, kvwire.PublisherOptions{})
 			e.config.Replay = ""
-			var first uint64
-			p.handover(e, func() {
-				e.publish(e.stored(0, 1))
-				first = p.exact(e, held(1), 0)
-				e.publish(e.stored(1, 2))
-				p.holds(e, held(1, 2))
-				e.started.Store(started)
-			})
-			if second := p.holds(e, held()); second == first {
-				t.Error("the life was continued")
+			stop := p.ingest("a", e)
+			p.holds(e, held())
+			p.subscribed(e)
+			e.publish(e.stored(0, 1))
+			e.publish(e.stored(1, 2))
+			first := p.exact(e, held(1, 2), 0)
+			stop()
+			e.started.Store(c.started)
+			p.ingest("b", e)
+			p.subscribed(e)
+			want := held()
+			if c.continues {
+				want = held(1, 2)
+			}
+			if g := p.holds(e, want); (g == first) != c.continues {
+				t.Errorf("generation %d after %d", g, first)
 			}
 		})
 	}

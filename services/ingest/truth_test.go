@@ -87,6 +87,25 @@ func TestTruthCheck(t *testing.T) {
 	}
 }
 
+// A report that comes while what we know is old ends the row.
+func TestLagEndsTheRow(t *testing.T) {
+	cache := newCache("e", prefix.EngineOptions{BlockSize: 16}, func() {})
+	cache.adopt(nil)
+	folded := time.Unix(1000, 0)
+	cache.apply(stamp{0, 1}, folded, []kvevent.Event{{Kind: kvevent.Cleared}})
+	s := newSession(rank{}, cache, quiet(), newMetrics(nil), times{})
+	r := parsed(t, report("e", 7, 64, 0))
+	for _, lag := range []time.Duration{0, 0, 0, truthLag - 1, truthLag, 0, 0, 0, 0} {
+		s.compare(r, folded.Add(lag))
+	}
+	if len(s.wiped) > 0 {
+		t.Error("a row goes on across a time without knowledge")
+	}
+	if s.compare(r, folded); len(s.wiped) == 0 {
+		t.Error("five reports in a row do not tell")
+	}
+}
+
 // longChain announces so many blocks.
 func (e *engine) longChain(blocks int) (kvevent.Event, copies) {
 	var hashes []uint64
