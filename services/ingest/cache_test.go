@@ -129,6 +129,7 @@ func TestCutBatchSaysHowMuch(t *testing.T) {
 		all = append(all, engine.events(1, 1<<20)...)
 	}
 	c.apply(stamp{7, 70}, time.Unix(1, 0), all)
+	c.apply(stamp{8, 80}, time.Unix(1, 0), engine.events(1, 1<<20))
 	c.tell()
 	var done []uint32
 	for {
@@ -140,6 +141,12 @@ func TestCutBatchSaysHowMuch(t *testing.T) {
 			t.Fatalf("%d batches wait, beside the delta go %v", len(c.deltas), rest)
 		}
 		d := parts[0].GetDelta()
+		if n := len(done); n > 1 && done[n-1] == 0 { // what ends a cut batch holds no other
+			if d.Batch.Sequence != 8 || d.Batch.Operations != 0 {
+				t.Fatalf("after the last part of batch 7 comes %v", d.Batch)
+			}
+			continue
+		}
 		if d.Batch.Sequence != 7 || d.Batch.Ts != 70 || proto.Size(parts[0]) > 16<<10 {
 			t.Fatalf("part of batch %v, %d bytes", d.Batch, proto.Size(parts[0]))
 		}

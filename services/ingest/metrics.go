@@ -15,6 +15,7 @@ type metrics struct {
 	replays   *prometheus.CounterVec
 	resets    prometheus.Counter
 	engines   *prometheus.GaugeVec
+	seconds   *prometheus.CounterVec
 	waiting   prometheus.Gauge
 	publish   prometheus.Histogram
 	published prometheus.Counter
@@ -56,6 +57,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		engines: f.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "warmpath_ingest_engines",
 			Help: "Engines owned, by state. `partial`, `silent`, `blind` and `gone` not zero: their cache is not or not fully known; the engine's record says why.",
+		}, []string{"state"}),
+		seconds: f.NewCounterVec(prometheus.CounterOpts{
+			Name: "warmpath_ingest_engine_seconds_total",
+			Help: "Time that engines spent in each state. The share of `partial` in it is the share of time in which a cache is not known exactly; above a few percent look at the reasons in the engines' records.",
 		}, []string{"state"}),
 		waiting: gauge("unpublished_bytes", "Changes that wait to be published. Growing: NATS is away or slow; bounded by the size of the engines' caches."),
 		publish: f.NewHistogram(prometheus.HistogramOpts{

@@ -32,8 +32,9 @@ type service struct {
 	mu      sync.Mutex // held by run to change buckets, and by others to read them
 	buckets map[bucketID]*ownedBucket
 
-	byID    sync.Map      // engine id -> *keeper, of all that are configured
-	readers chan struct{} // holds a token for each log that is being read
+	measured time.Time     // when the gauges were last set
+	byID     sync.Map      // engine id -> *keeper, of all that are configured
+	readers  chan struct{} // holds a token for each log that is being read
 }
 
 const maxReaders = 4 // logs that are read at a time
@@ -340,9 +341,14 @@ func (s *service) measure() {
 			}
 		}
 	}
+	now := time.Now()
 	for state, n := range states {
 		s.m.engines.WithLabelValues(string(state)).Set(float64(n))
+		if !s.measured.IsZero() {
+			s.m.seconds.WithLabelValues(string(state)).Add(float64(n) * now.Sub(s.measured).Seconds())
+		}
 	}
+	s.measured = now
 	s.m.waiting.Set(float64(waiting))
 	s.m.owned.Set(float64(len(s.buckets)))
 }
