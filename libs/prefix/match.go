@@ -42,52 +42,91 @@ type query struct {
 	out  []Depth
 }
 
+// A probe is a key of the chain and the set of its holders.
+type probe struct {
+	at  int
+	set uint64
+}
+
+// A stretch lies between two probes of which the second has lost holders of the first.
+type stretch struct{ from, to probe }
+
 // narrow answers where all holders are in one word. After the first key it asks for all that it gallops over before it
-// looks at any, so that the memory they lie in is fetched at once.
+// compares any, so that the memory they lie in is fetched at once.
 func (q *query) narrow() {
 	live := q.r.mask()
 	set := q.x.set(q.keys[0]) & live
 	if set == 0 {
 		return
 	}
-	var ahead [bits.UintSize]struct {
-		at  int
-		set uint64
-	}
+	var gallop [bits.UintSize]probe
 	n, last := 0, len(q.keys)-1
 	for at, by := 0, 1; at < last; by *= 2 {
 		at = min(at+by, last)
-		ahead[n].at, ahead[n].set = at, q.x.set(q.keys[at])&live
+		gallop[n] = probe{at, q.x.set(q.keys[at]) & live}
 		n++
 	}
-	at := 0
-	for _, next := range ahead[:n] {
-		if set&^next.set != 0 {
-			q.split(at, next.at, set, next.set, live)
-		}
-		if at, set = next.at, next.set; set == 0 {
+	from := probe{0, set}
+	for i, to := range gallop[:n] {
+		if from.set&^to.set != 0 {
+			q.split(from, gallop[i:n], live)
 			return
 		}
+		from = to
 	}
-	q.end(set, 0, last+1)
+	q.end(from.set, 0, last+1)
 }
 
-// split finds where the holders in a and not in b, the sets of keys from and to, end.
-func (q *query) split(from, to int, a, b, live uint64) {
-	for to-from > 1 {
-		mid := int(uint(from+to) / 2)
-		m := q.x.set(q.keys[mid]) & live
-		if a&^m != 0 && m&^b != 0 {
-			q.split(from, mid, a, m, live)
+// split finds where holders end that a gallop has lost on its way.
+func (q *query) split(from probe, gallop []probe, live uint64) {
+	var found [bits.UintSize]stretch
+	n := 0
+	for _, to := range gallop {
+		if from.set&^to.set != 0 {
+			found[n] = stretch{from, to}
+			n++
 		}
-		switch {
-		case m&^b != 0:
-			from, a = mid, m
-		default:
-			to, b = mid, m
+		if from = to; from.set == 0 {
+			break
 		}
 	}
-	q.end(a&^b, 0, to)
+	q.end(from.set, 0, from.at+1)
+	q.halve(found[:n], live)
+}
+
+// halve finds where holders end within stretches, many stretches at a time, so that their memory is fetched at once.
+func (q *query) halve(found []stretch, live uint64) {
+	var todo [64]stretch
+	var batch [16]stretch
+	n := 0
+	add := func(from, to probe) {
+		switch lost := from.set &^ to.set; {
+		case lost == 0:
+		case to.at-from.at == 1:
+			q.end(lost, 0, to.at)
+		case n < len(todo):
+			todo[n] = stretch{from, to}
+			n++
+		default: // only where engines come and go while we look
+			q.halve([]stretch{{from, to}}, live)
+		}
+	}
+	for _, s := range found {
+		add(s.from, s.to)
+	}
+	for n > 0 {
+		k := copy(batch[:], todo[max(0, n-len(batch)):n])
+		n -= k
+		for _, s := range batch[:k] {
+			q.x.touch(q.keys[int(uint(s.from.at+s.to.at)/2)])
+		}
+		for _, s := range batch[:k] {
+			mid := probe{at: int(uint(s.from.at+s.to.at) / 2)}
+			mid.set = q.x.set(q.keys[mid.at]) & live
+			add(s.from, mid)
+			add(mid, s.to)
+		}
+	}
 }
 
 // end says that these holders end before key depth. What an engine holds in another tier only ends last.
@@ -171,6 +210,12 @@ func (q *query) loses(a, b wideSet) bool {
 		}
 	}
 	return false
+}
+
+// touch begins to fetch the row of a key.
+func (x *Index) touch(key uint64) {
+	seg, word := spread(key)
+	x.tables[seg].Load().touch(word)
 }
 
 // set returns what the row of a key says of the first 64 holders, 0 without a row.
