@@ -25,19 +25,26 @@ const (
 // ErrTrace is wrapped by every error that a trace's content causes.
 var ErrTrace = errors.New("bad trace")
 
-// fileNames are the names under which the conversation trace is published and kept.
+// The names under which the conversation trace and Azure's are published and kept.
+var azureNames = []string{"azure_llm_2023_conv.csv.gz", "AzureLLMInferenceTrace_conv.csv"}
+
 var fileNames = []string{"mooncake_conversation.jsonl.gz", "mooncake_conversation.jsonl", "conversation_trace.jsonl"}
 
 // Find looks for the conversation trace in the folders traces and shared/traces of dir and of the folders above it,
 // nearest first.
-func Find(dir string) (path string, ok bool) {
+func Find(dir string) (path string, ok bool) { return find(dir, fileNames) }
+
+// FindAzure looks there for the Azure conversation trace of 2023.
+func FindAzure(dir string) (path string, ok bool) { return find(dir, azureNames) }
+
+func find(dir string, names []string) (path string, ok bool) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
 		return "", false
 	}
 	for {
 		for _, folder := range []string{"traces", filepath.Join("shared", "traces")} {
-			for _, name := range fileNames {
+			for _, name := range names {
 				path = filepath.Join(dir, folder, name)
 				if info, err := os.Stat(path); err == nil && info.Mode().IsRegular() {
 					return path, true
@@ -52,38 +59,41 @@ func Find(dir string) (path string, ok bool) {
 	}
 }
 
-// Open reads the trace at path, which may be compressed with gzip whatever its name is. The trace is called after
-// the file, or Conversation where it is that one.
+// Open reads the trace at path in the Mooncake format, which may be compressed with gzip whatever its name is. The
+// trace is called after the file, or Conversation where it is that one.
 func Open(path string) (Trace, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return Trace{}, fmt.Errorf("open trace: %w", err)
-	}
-	defer f.Close()
-	t, err := Read(f)
-	if err != nil {
-		return Trace{}, fmt.Errorf("read %s: %w", path, err)
-	}
-	t.Name = filepath.Base(path)
+	t, err := open(path, Read)
 	for _, name := range fileNames {
 		if t.Name == name {
 			t.Name = Conversation
 		}
 	}
+	return t, err
+}
+
+// OpenAzure reads the trace at path in the Azure format, plain or compressed with gzip.
+func OpenAzure(path string) (Trace, error) { return open(path, ReadAzure) }
+
+func open(path string, read func(io.Reader) (Trace, error)) (Trace, error) {
+	f, err := os.Open(path)
+	if err != nil {
+		return Trace{}, fmt.Errorf("open trace: %w", err)
+	}
+	defer f.Close()
+	t, err := read(f)
+	if err != nil {
+		return Trace{}, fmt.Errorf("read %s: %w", path, err)
+	}
+	t.Name = filepath.Base(path)
 	return t, nil
 }
 
 // Read reads a trace in the Mooncake format, plain or compressed with gzip: one JSON object a line with timestamp
 // (ms), input_length, output_length and hash_ids. Requests are sorted by time. Errors wrap ErrTrace and name the line.
 func Read(r io.Reader) (Trace, error) {
-	buffered := bufio.NewReader(r)
-	r = buffered
-	if magic, _ := buffered.Peek(2); bytes.Equal(magic, []byte{0x1f, 0x8b}) {
-		unzipped, err := gzip.NewReader(buffered)
-		if err != nil {
-			return Trace{}, fmt.Errorf("unzip: %w: %w", ErrTrace, err)
-		}
-		r = unzipped
+	r, err := unzipped(bufio.NewReader(r))
+	if err != nil {
+		return Trace{}, err
 	}
 	lines := bufio.NewScanner(r)
 	lines.Buffer(make([]byte, 0, 1<<16), maxLine)
@@ -112,6 +122,18 @@ func Read(r io.Reader) (Trace, error) {
 	}
 	t.sort()
 	return t, nil
+}
+
+// unzipped reads what may be compressed with gzip.
+func unzipped(r *bufio.Reader) (io.Reader, error) {
+	if magic, _ := r.Peek(2); !bytes.Equal(magic, []byte{0x1f, 0x8b}) {
+		return r, nil
+	}
+	z, err := gzip.NewReader(r)
+	if err != nil {
+		return nil, fmt.Errorf("unzip: %w: %w", ErrTrace, err)
+	}
+	return z, nil
 }
 
 // line has pointers where zero and absent are not the same.

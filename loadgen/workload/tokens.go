@@ -15,20 +15,27 @@ type Tokens struct {
 // so prompts share prefixes as the trace says; the same Tokens gives the same ids on every run. Does not allocate
 // beyond dst.
 func (t Tokens) Append(dst []uint32, r Request) []uint32 {
+	left := r.Input
+	for _, id := range r.Blocks {
+		n := min(left, BlockTokens)
+		dst = t.Run(dst, id, n)
+		left -= n
+	}
+	return dst
+}
+
+// Run appends the first n tokens of those that a block id stands for; there is no end of them.
+func (t Tokens) Run(dst []uint32, id uint64, n int) []uint32 {
 	vocabulary := t.Vocabulary
 	if vocabulary == 0 {
 		vocabulary = 32_000
 	}
 	span := uint64(max(vocabulary, 2*reserved) - reserved)
-	left := r.Input
-	for _, id := range r.Blocks {
-		state := mix64(t.Seed ^ mix64(id))
-		for range min(left, BlockTokens) {
-			state += 0x9e3779b97f4a7c15
-			high, _ := bits.Mul64(mix64(state), span)
-			dst = append(dst, uint32(reserved+high))
-		}
-		left -= min(left, BlockTokens)
+	state := mix64(t.Seed ^ mix64(id))
+	for range n {
+		state += 0x9e3779b97f4a7c15
+		high, _ := bits.Mul64(mix64(state), span)
+		dst = append(dst, uint32(reserved+high))
 	}
 	return dst
 }

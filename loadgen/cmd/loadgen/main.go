@@ -21,8 +21,9 @@ func root() *ffcli.Command {
   loadgen engines -n 8     run simulated vLLM engines and print the flags for "warmpath up"
   loadgen run --url URL    replay a trace against any OpenAI endpoint
   loadgen rivals           measure the index and stand-ins for others on the same work
-  loadgen plane            measure the event plane: engines, ingest, NATS, index`,
-		Subcommands: []*ffcli.Command{demoCommand(), enginesCommand(), runCommand(), rivalsCommand(), planeCommand()},
+  loadgen plane            measure the event plane: engines, ingest, NATS, index
+  loadgen simulate         compare routing policies in virtual time`,
+		Subcommands: []*ffcli.Command{demoCommand(), enginesCommand(), runCommand(), rivalsCommand(), planeCommand(), simulateCommand()},
 		Exec:        daemon.NoVerb,
 	}
 }

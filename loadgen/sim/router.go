@@ -1,0 +1,80 @@
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/services/router/ledger"
+)
+
+// modelName is the one model of a simulation.
+const modelName = "model"
+
+// router is a router as the service has it, with virtual time for the clock.
+type router struct {
+	pool   *ledger.Pool
+	view   *fleet.View
+	index  *index
+	rival  *rival // nil where the router's own policies choose
+	epoch  time.Time
+	tokens []uint32 // of the prompt in hand
+	wish   ledger.Wish
+}
+
+// booking is a request's place in the router's books.
+type booking struct {
+	engine int
+	held   *ledger.Reservation
+	turn   *Turn
+}
+
+func newRouter(o Options, engines []*engine) (*router, error) {
+	r := &router{epoch: time.Unix(1_700_000_000, 0), view: &fleet.View{
+		Engines: map[string]fleet.Engine{},
+		Pools:   map[string]fleet.Pool{poolID: {ID: poolID, Model: modelName, BlockSize: o.BlockSize}},
+	}}
+	var ids []string
+	var blocks []int
+	for i, e := range engines {
+		id, n := fmt.Sprintf("engine-%04d", i), e.core.Options().Blocks
+		ids, blocks = append(ids, id), append(blocks, n)
+		r.view.Engines[id] = fleet.Engine{ID: id, Name: id, Pool: poolID, Role: fleet.Both, Ranks: 1, BlockSize: o.BlockSize,
+			Blocks: n, Generation: 1, State: fleet.OK}
+	}
+	r.index = newIndex(ids, o.BlockSize, blocks)
+	pick, rival, err := picker(o, r, engines)
+	if err != nil {
+		return nil, err
+	}
+	r.rival = rival
+	r.pool = ledger.NewPool(poolID, pick, o.Seed, r.epoch)
+	r.wish = ledger.Wish{Streams: true, Model: modelName}
+	return r, nil
+}
+
+// choose routes the prompt in r.tokens and books it.
+func (r *router) choose(now time.Duration, turn *Turn) booking {
+	r.wish.Score, r.wish.Bytes = r.index.ask(r.tokens), 4*len(r.tokens)
+	if r.rival != nil {
+		r.rival.keys, r.rival.turn = r.wish.Score.Keys, turn
+	}
+	held, _ := r.pool.Reserve(r.view, &r.wish, r.epoch.Add(now))
+	return booking{engine: r.index.numbers[held.Engine.ID], held: held, turn: turn}
+}
+
+func (r *router) firstByte(b *booking, now time.Duration) { b.held.FirstByte(r.epoch.Add(now)) }
+
+func (r *router) token(b *booking, gap time.Duration) { b.held.Token(1, gap) }
+
+// release takes a request out of the books when it has ended.
+func (r *router) release(b *booking, answered bool, output int) {
+	b.held.Release(answered, answered)
+	if answered {
+		r.pool.Finished(output)
+	}
+}
+
+func (r *router) scraped(engine int, usage float64, queued int) {
+	r.pool.Scraped(r.index.ids[engine], usage, queued)
+}

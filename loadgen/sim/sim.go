@@ -1,0 +1,100 @@
+// Package sim runs a fleet of simulated engines and a router in virtual time, so that routing policies can be compared
+// on the same arrivals: seeded, bit-reproducible, thousands of times faster than the real thing.
+//
+// The engines are those of package enginesim, the router's decisions are made by services/router/ledger and policy,
+// their matches come from libs/prefix fed by the engines' own events: the code that runs in production, unchanged.
+// What is simulated is time alone: steps of engines, the delay until events are visible, the scraping of metrics.
+//
+// It does not simulate HTTP, tokenizers, NATS or lost processes, and gives a policy nothing that a router would not
+// know; only the policy called oracle sees the truth.
+package sim
+
+import (
+	"fmt"
+	"time"
+
+	"github.com/warmpath/warmpath/loadgen/enginesim"
+)
+
+// Options describe a fleet and what is asked of it.
+type Options struct {
+	Pods      int               // engines; 0 is 8
+	Profile   enginesim.Profile // of every engine; the zero value is Qwen3-32B on two H100
+	Slow      map[int]float64   // engines by number that are so many times slower
+	BlockSize int               // tokens per block; 0 is 16
+	KV        float64           // factor on the profile's KV capacity; 0 is 1
+	Noise     float64           // sigma of a log-normal factor on every step; 0 is 0.03, below 0 is none
+	Policy    string            // one of Policies
+	Seed      uint64            // of noise, ties and random choices
+	Lag       time.Duration     // from the end of a step until its events are visible; 0 is 20 ms, below 0 is none
+	Loss      float64           // share of event batches that never arrive
+	Scrape    time.Duration     // between two scrapes of an engine's metrics; 0 is 50 ms
+	FrontEnd  time.Duration     // what tokenizing and HTTP add to every TTFT
+	SLO       SLO
+}
+
+// SLO is what a good answer keeps. The zero value is 2 s and 50 ms.
+type SLO struct {
+	TTFT time.Duration // to the first token
+	ITL  time.Duration // mean time between two tokens
+}
+
+const (
+	defaultPods   = 8
+	defaultLag    = 20 * time.Millisecond
+	defaultScrape = 50 * time.Millisecond
+	defaultNoise  = 0.03
+)
+
+func (o Options) withDefaults() (Options, error) {
+	if o.Pods == 0 {
+		o.Pods = defaultPods
+	}
+	if o.Profile.Name == "" {
+		o.Profile = enginesim.Qwen3_32B_TP2_H100
+	}
+	if o.BlockSize == 0 {
+		o.BlockSize = 16
+	}
+	if o.KV == 0 {
+		o.KV = 1
+	}
+	if o.SLO == (SLO{}) {
+		o.SLO = SLO{TTFT: 2 * time.Second, ITL: 50 * time.Millisecond}
+	}
+	if o.Scrape == 0 {
+		o.Scrape = defaultScrape
+	}
+	o.Lag, o.Noise = orNone(o.Lag, defaultLag), orNone(o.Noise, defaultNoise)
+	if o.Pods < 1 || o.Pods > 1<<16 || o.BlockSize < 1 || o.KV <= 0 || o.Loss < 0 || o.Loss > 1 {
+		return o, fmt.Errorf("pods %d, block size %d, KV factor %v, loss %v: out of range", o.Pods, o.BlockSize, o.KV, o.Loss)
+	}
+	return o, nil
+}
+
+// orNone is the default for 0 and 0 for less.
+func orNone[T int64 | float64 | time.Duration](v, initial T) T {
+	switch {
+	case v == 0:
+		return initial
+	case v < 0:
+		return 0
+	}
+	return v
+}
+
+// Run simulates a workload to its end. Equal arguments give equal results, to the bit. progress, if not nil, is told
+// now and then how many requests have ended.
+func Run(o Options, w *Workload, progress func(done int)) (*Result, error) {
+	o, err := o.withDefaults()
+	if err != nil {
+		return nil, err
+	}
+	f, err := newWorld(o, w)
+	if err != nil {
+		return nil, err
+	}
+	f.progress = progress
+	f.run(w)
+	return f.result(w), nil
+}

@@ -1,0 +1,99 @@
+package sim
+
+import (
+	"math/rand/v2"
+	"time"
+)
+
+// groups describes prompts that share a head by group, as the load generator inference-perf makes them: groups times
+// per prompts in all, shuffled once, sent one after another and again from the start.
+type groups struct {
+	groups, per              int
+	system, question, output int
+}
+
+// phase is a rate kept for a while.
+type phase struct {
+	rate    float64 // requests a second
+	seconds float64
+}
+
+// prompts returns the distinct prompts in the order in which they are sent.
+func (g groups) prompts(rng *rand.Rand) []Prompt {
+	all := make([]Prompt, 0, g.groups*g.per)
+	for group := range g.groups {
+		for i := range g.per {
+			head := uint64(1 + group)
+			all = append(all, Prompt{{head, g.system}, {1<<32 + head<<16 + uint64(i), g.question}})
+		}
+	}
+	rng.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all
+}
+
+// workload sends the prompts at these rates; the first phase warms up. Poisson arrivals, or even ones.
+func (g groups) workload(name string, seed uint64, poisson bool, phases []phase) Workload {
+	rng := rand.New(rand.NewPCG(seed, 0x77))
+	prompts := g.prompts(rng)
+	w := Workload{Name: name}
+	next := 0
+	for i, p := range phases {
+		stage := Stage{WarmUp: i == 0}
+		for _, at := range arrivals(rng, p, poisson) {
+			stage.Sessions = append(stage.Sessions, one(at, prompts[next%len(prompts)], g.output))
+			next++
+		}
+		w.Stages = append(w.Stages, stage)
+	}
+	return w
+}
+
+// arrivals draws the times of a phase.
+func arrivals(rng *rand.Rand, p phase, poisson bool) (at []time.Duration) {
+	step := 1 / p.rate
+	for t := 0.; ; {
+		if poisson {
+			t += rng.ExpFloat64() * step
+		} else {
+			t += step
+		}
+		if t > p.seconds {
+			return at
+		}
+		at = append(at, time.Duration(t*float64(time.Second)))
+	}
+}
+
+// W1 is llm-d's precise-prefix benchmark of 8 pods of Qwen3-32B: 150 groups, prompts of 7,200 tokens of which 6,000
+// are shared by a group, rates from 3 to 60 a second. Together the groups nearly fill the fleet's cache once.
+func W1(seed uint64) Workload {
+	w := groups{150, 5, 6000, 1200, 1000}.workload("W1", seed, true, []phase{{15, 50}, {3, 20}, {10, 20}, {15, 20},
+		{20, 38}, {22, 34}, {25, 30}, {30, 25}, {35, 21}, {40, 38}, {43, 36}, {46, 33}, {49, 30}, {52, 29}, {55, 27}, {57, 26}, {60, 25}})
+	w.InFlight = 800
+	return w
+}
+
+// W2 is llm-d's benchmark of 4 pods of Llama-3.1-70B: 83 groups, 8,000 of 9,000 tokens shared, even arrivals.
+func W2(seed uint64) Workload {
+	return groups{83, 3, 8000, 1000, 1000}.workload("W2", seed, false, []phase{{9, 30}, {3, 210}, {4, 180}, {5, 120},
+		{6, 120}, {8, 90}, {10, 70}, {12, 60}, {15, 50}, {20, 50}})
+}
+
+// W3 is W1 with prompts of 2,500 tokens and answers of 500, up to 30 a second.
+func W3(seed uint64) Workload {
+	w := groups{150, 5, 2000, 500, 500}.workload("W3", seed, true, []phase{{15, 50}, {3, 20}, {10, 20}, {15, 20}, {20, 38},
+		{22, 34}, {25, 30}, {30, 40}})
+	w.InFlight = 800
+	return w
+}
+
+// W5 is llm-d's tiered-cache guide: 250 groups of 16,000 shared tokens, more than the fleet's cache holds.
+func W5(seed uint64) Workload {
+	phases := []phase{{5, 60}}
+	for rate := 5.; rate <= 40; rate += 5 {
+		phases = append(phases, phase{rate, 60})
+	}
+	w := groups{250, 5, 16_000, 256, 256}.workload("W5", seed, true, phases)
+	w.InFlight = 800
+	return w
+}

@@ -1,0 +1,207 @@
+package sim
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"time"
+
+	"github.com/warmpath/warmpath/loadgen/enginesim"
+)
+
+// world is one simulation under way.
+type world struct {
+	o       Options
+	clock   clock
+	engines []*engine
+	router  *router
+	client  client
+	lose    *rand.Rand
+
+	progress func(done int)
+	done     int
+	answers  []answer
+}
+
+// engine is one simulated engine.
+type engine struct {
+	number int
+	core   *enginesim.Core
+	step   enginesim.StepResult // under way
+	busy   bool
+	worked time.Duration
+}
+
+// session is a client's conversation under way.
+type session struct {
+	turns []Turn
+	next  int // of turns
+}
+
+// call is one request under way.
+type call struct {
+	session *session
+	stage   int
+	sent    time.Duration
+	first   time.Duration
+	last    time.Duration
+	slowest time.Duration // longest gap between two tokens
+	prompt  int
+	output  int
+	hit     int
+	engine  int
+	request enginesim.Request
+	booked  booking
+}
+
+// answer is what came of one request.
+type answer struct {
+	stage             int
+	refused           bool
+	prompt, output    int
+	hit               int
+	sent, first, last time.Duration
+	slowest           time.Duration
+	alone             time.Duration // TTFT of the prompt alone on an idle engine, nothing cached
+	engine            int
+}
+
+func newWorld(o Options, w *Workload) (*world, error) {
+	if o.Policy == "oracle" {
+		o.Lag = 0
+	}
+	f := &world{o: o, lose: rand.New(rand.NewPCG(o.Seed, 0x105e)), answers: make([]answer, 0, w.Requests())}
+	for i := range o.Pods {
+		profile := o.Profile
+		if slower := o.Slow[i]; slower > 0 {
+			profile = profile.Scale(slower)
+		}
+		f.engines = append(f.engines, &engine{number: i, core: enginesim.NewCore(enginesim.CoreOptions{
+			Profile: profile, BlockSize: o.BlockSize, Blocks: int(float64(profile.KVTokens) * o.KV / float64(o.BlockSize)),
+			MaxModelLen: maxModelLen, Noise: o.Noise, Seed: o.Seed<<16 + uint64(i), Hash: enginesim.QuickHash{},
+		})})
+	}
+	r, err := newRouter(o, f.engines)
+	f.router = r
+	return f, err
+}
+
+const maxModelLen = 262_144
+
+// run takes events until nothing is left to happen.
+func (f *world) run(w *Workload) {
+	f.client = client{f: f, w: w, stage: -1}
+	f.client.advance()
+	f.clock.at(f.o.Scrape, action{kind: scrape})
+	for {
+		do, ok := f.clock.next()
+		if !ok {
+			return
+		}
+		switch do.kind {
+		case arrive:
+			f.client.arrive(do.client)
+		case stepped:
+			f.stepped(f.engines[do.engine])
+		case visible:
+			f.router.index.apply(do.batch)
+		case scrape:
+			if f.client.over() {
+				continue // what is left are events of the last steps
+			}
+			for _, e := range f.engines {
+				s := e.core.Stats()
+				f.router.scraped(e.number, s.Usage(), s.Waiting)
+			}
+			f.clock.at(f.clock.now+f.o.Scrape, action{kind: scrape})
+		}
+	}
+}
+
+// send routes a turn to an engine.
+func (f *world) send(s *session) {
+	turn := &s.turns[s.next]
+	s.next++
+	c := &call{session: s, stage: f.client.stage, sent: f.clock.now}
+	f.router.tokens = turn.Prompt.Append(f.router.tokens[:0])
+	c.prompt = len(f.router.tokens)
+	c.booked = f.router.choose(f.clock.now, turn)
+	c.engine = c.booked.engine
+	c.request = enginesim.Request{ID: fmt.Sprint(f.client.sent), Prompt: f.router.tokens, MaxTokens: turn.Output, Answer: f.client.sent, Tag: c}
+	f.client.sent++
+	e := f.engines[c.engine]
+	if err := e.core.Submit(&c.request); err != nil {
+		f.router.release(&c.booked, false, 0)
+		f.finish(c, true)
+		return
+	}
+	f.work(e)
+}
+
+// work begins the engine's next step, if it is idle and has something to compute.
+func (f *world) work(e *engine) {
+	if e.busy || !e.core.Step(&e.step) {
+		return
+	}
+	e.busy = true
+	e.worked += e.step.Duration
+	f.clock.at(f.clock.now+e.step.Duration, action{kind: stepped, engine: e.number})
+}
+
+// stepped hands out what a step has computed, announces its events and begins the next.
+func (f *world) stepped(e *engine) {
+	now := f.clock.now
+	if len(e.step.Events) > 0 && (f.o.Loss == 0 || f.lose.Float64() >= f.o.Loss) {
+		if b := f.router.index.fold(e.number, e.step.Events); b != nil {
+			f.clock.at(now+f.o.Lag, action{kind: visible, batch: b})
+		}
+	}
+	for i := range e.step.Outputs {
+		f.token(&e.step.Outputs[i], now) // may bring new requests to the engine, which is busy until all are told
+	}
+	e.busy = false
+	f.work(e)
+}
+
+// token takes one token of an answer to its client.
+func (f *world) token(o *enginesim.Output, now time.Duration) {
+	c := o.Request.Tag.(*call)
+	if o.Index == 0 {
+		c.first, c.hit = now, o.Hit
+		f.router.firstByte(&c.booked, now)
+		f.router.token(&c.booked, 0)
+	} else {
+		gap := now - c.last
+		c.slowest = max(c.slowest, gap)
+		f.router.token(&c.booked, gap)
+	}
+	c.last = now
+	c.output++
+	if o.Finished {
+		f.router.release(&c.booked, true, c.output)
+		f.finish(c, false)
+	}
+}
+
+// finish notes a request's end and lets the client go on.
+func (f *world) finish(c *call, refused bool) {
+	f.answers = append(f.answers, answer{
+		stage: c.stage, refused: refused, prompt: c.prompt, output: c.output, hit: c.hit,
+		sent: c.sent, first: c.first, last: c.last, slowest: c.slowest, engine: c.engine,
+		alone: f.alone(c.prompt),
+	})
+	f.done++
+	if f.progress != nil && f.done%256 == 0 {
+		f.progress(f.done)
+	}
+	f.client.ended(c.session)
+}
+
+// alone is how long an idle engine takes to the first token of a prompt that nothing of is cached.
+func (f *world) alone(prompt int) (t time.Duration) {
+	const budget = 8192
+	for from := 0; from < prompt; from += budget {
+		n := min(budget, prompt-from)
+		t += f.o.Profile.StepTime(enginesim.Load{PrefillTokens: n, TokenPairs: float64(n) * (float64(from) + float64(n)/2)})
+	}
+	return t
+}
