@@ -11,15 +11,16 @@ import (
 	eventsv1 "github.com/warmpath/warmpath/proto/warmpath/events/v1"
 )
 
-// Version is the layout of messages that we write, and the newest that we read.
-const Version = 1
+// Version is the layout of messages that we write, and the newest that we read. Layout 1 had no runs with parents, and
+// is read as it was.
+const Version = 2
 
 // Logged converts a run for the log. It shares the slices. The numbers of prefix and of the log are the same.
 func Logged(r *prefix.Run) *eventsv1.Run {
 	logged := &eventsv1.Run{
 		Copy: eventsv1.Change(r.Copy), Gpu: eventsv1.Change(r.GPU), Any: eventsv1.Change(r.Any),
 		Tier: eventsv1.Tier(r.Tier), Group: uint32(r.Group), BlockSize: uint32(r.BlockSize),
-		Hashes: r.Hashes, Keys: r.Keys, Shown: r.Shown, Split: r.Split, Clear: r.Clear,
+		Hashes: r.Hashes, Keys: r.Keys, Parents: r.Parents, Shown: r.Shown, Split: r.Split, Clear: r.Clear,
 	}
 	if r.HasParent {
 		logged.Parent = &r.Parent
@@ -40,6 +41,6 @@ func Run(r *eventsv1.Run) (prefix.Run, error) {
 	return prefix.Run{
 		Copy: prefix.Change(r.Copy), GPU: prefix.Change(r.Gpu), Any: prefix.Change(r.Any), Tier: prefix.Tier(r.Tier),
 		Group: int(r.Group), Parent: r.GetParent(), HasParent: r.Parent != nil, BlockSize: int(r.BlockSize),
-		Hashes: r.Hashes, Keys: r.Keys, Shown: r.Shown, Split: r.Split, Clear: r.Clear,
+		Hashes: r.Hashes, Keys: r.Keys, Parents: r.Parents, Shown: r.Shown, Split: r.Split, Clear: r.Clear,
 	}, nil
 }

@@ -22,6 +22,9 @@ func TestRunSurvivesTheWire(t *testing.T) {
 			Hashes: words.Draw(t, "hashes"), Keys: words.Draw(t, "keys"), Shown: words.Draw(t, "shown"),
 			Split: rapid.Bool().Draw(t, "split"), Clear: rapid.Bool().Draw(t, "clear"),
 		}
+		if !in.HasParent && rapid.Bool().Draw(t, "scattered") {
+			in.Parents = words.Draw(t, "parents")
+		}
 		if in.HasParent { // a parent of 0 is a parent
 			in.Parent = rapid.OneOf(rapid.Just(uint64(0)), rapid.Uint64()).Draw(t, "parent")
 		}

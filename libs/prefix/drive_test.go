@@ -23,6 +23,7 @@ type drive struct {
 	each    int                    // queries after each step; 0 means 4
 	broken  func(runs []Run) []Run // a fault between engine and index, to see that it is found
 	spoil   func(e *Engine)        // a fault in an engine after each event, likewise
+	bent    func(r *Run)           // a fault between an engine and the one that is restored from its runs, likewise
 	failed  error
 }
 
@@ -64,8 +65,10 @@ func (d *drive) fail(format string, args ...any) {
 func (d *drive) step() {
 	m := d.engines[d.pick(len(d.engines))]
 	switch op := d.pick(1000); {
-	case op < 480:
+	case op < 430:
 		d.store(m)
+	case op < 480:
+		d.grow(m)
 	case op < 900:
 		d.remove(m)
 	case op < 940 && m.tiers > 1:
@@ -225,7 +228,7 @@ func (d *drive) takeOver(m *modelEngine) {
 	}
 	b := d.newEngine()
 	m.a.Snapshot(func(r Run) bool {
-		b.Restore(&r)
+		d.restore(b, r)
 		return true
 	})
 	if d.pick(2) == 0 {
@@ -241,15 +244,27 @@ func (d *drive) fold(m *modelEngine, ev kvevent.Event, model func()) {
 		return
 	}
 	model()
-	runs := m.a.Fold(&ev, nil)
+	d.foldAll(m, []kvevent.Event{ev})
+}
+
+// foldAll folds a batch of which the model knows already.
+func (d *drive) foldAll(m *modelEngine, events []kvevent.Event) {
+	runs := m.a.FoldAll(events, nil)
 	if d.spoil != nil {
 		d.spoil(m.a)
 	}
 	for i := range runs {
-		m.b.Restore(&runs[i])
+		d.restore(m.b, runs[i])
 	}
 	d.sameRuns(m, runs)
 	d.sameEngine(m)
+}
+
+func (d *drive) restore(e *Engine, r Run) {
+	if d.bent != nil {
+		d.bent(&r)
+	}
+	e.Restore(&r)
 }
 
 // sameRuns follows the runs in the model's sets and in the index, at times cut in two as a log that cuts messages

@@ -127,7 +127,8 @@ func (e *Engine) room(n int) bool {
 	return e.live+len(e.others)+n <= min(32*max(e.capacity(), 1<<12), maxBlocks-int(inner))
 }
 
-// Fold folds one event and appends what changed to runs, which may let the last one grow. Runs own their slices; those
+// Fold folds one event and appends what changed to runs, which may let the last one grow, or its last block begin the
+// next one. Runs own their slices; those
 // of one Engine share memory in pieces of 4 KiB, so nearly all of them cost no allocation.
 func (e *Engine) Fold(ev *kvevent.Event, runs []Run) []Run {
 	o := output{runs: runs, words: &e.words}

@@ -202,11 +202,18 @@ func FuzzRestore(f *testing.F) {
 			for range pick(4) {
 				r.Keys = append(r.Keys, uint64(pick(9)))
 			}
+			for range (pick(3) / 2) * pick(4) {
+				r.Parents = append(r.Parents, uint64(pick(9)))
+			}
 			for range pick(4) {
 				r.Shown = append(r.Shown, uint64(pick(9)))
 			}
+			refused := e.Stats().Malformed
 			e.Restore(&r)
 			x.Apply("e", &r)
+			if n := len(r.Parents); n > 0 && n != len(r.Hashes) && e.Stats().Malformed == refused {
+				t.Fatalf("not refused: %+v", r)
+			}
 			if err := check(e, true); err != nil {
 				t.Fatalf("%v\n%+v", err, r)
 			}

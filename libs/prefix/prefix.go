@@ -30,7 +30,8 @@ const (
 // Run is a row of blocks of one engine to which the same thing happened; the entry of the event log.
 // The fields are those of the message Run in proto/warmpath/events/v1. It says one of:
 //
-//	copies added     Copy Added: Hashes, and Keys where the blocks have keys; each block is the parent of the next.
+//	copies added     Copy Added: Hashes, and Keys where the blocks have keys; each block is the parent of the next, or
+//	                 all have Parents, as where many prompts grow by a block each.
 //	                 Without Keys the blocks are only counted: with Split for ever, with HasParent until the parent is
 //	                 announced, else until their tokens are. Without Hashes: the group is one of those that must
 //	                 hold a block.
@@ -49,6 +50,7 @@ type Run struct {
 	Group          int
 	Parent         uint64 // engine hash before the first block; only if HasParent; only with Hashes that are not removed
 	HasParent      bool
+	Parents        []uint64 // engine hash before each block, where they do not follow one another; then not HasParent
 	BlockSize      int      // tokens per block; 0 where Hashes are empty or have no keys
 	Hashes         []uint64 // engine hashes
 	Keys           []uint64 // chain state at each block's end

@@ -6,7 +6,7 @@ package prefix
 func (e *Engine) Restore(r *Run) {
 	o := output{mute: true}
 	p := place{r.Tier, int32(r.Group)}
-	ok := r.Tier < tiers && r.Group >= 0 && r.Group <= maxGroup
+	ok := r.Tier < tiers && r.Group >= 0 && r.Group <= maxGroup && (len(r.Parents) == 0 || r.mayHaveParents())
 	switch {
 	case !ok:
 	case r.Clear:
@@ -34,6 +34,19 @@ func (e *Engine) Restore(r *Run) {
 		e.stats.Malformed++
 	}
 	e.cut = e.cut || !e.room(1)
+}
+
+// mayHaveParents reports whether a run is one whose blocks have Parents, one each.
+func (r *Run) mayHaveParents() bool {
+	return !r.Clear && r.Copy != Removed && !r.HasParent && len(r.Parents) == len(r.Hashes) && len(r.Keys) > 0
+}
+
+// parentOf returns the engine hash before block i, if the run names it apart from its blocks.
+func (r *Run) parentOf(i int) (hash uint64, ok bool) {
+	if len(r.Parents) > 0 {
+		return r.Parents[i], true
+	}
+	return r.Parent, r.HasParent && i == 0
 }
 
 // fitsMore reports whether blocks can be numbered; how many may be kept was decided by whoever wrote the log.
@@ -80,12 +93,12 @@ func (e *Engine) restoreKeyed(r *Run, p place, o *output) bool {
 	if size <= 0 {
 		size = e.o.BlockSize
 	}
-	if r.HasParent {
-		if prev, _ = e.names.find(e.blocks, r.Parent, -1); prev == 0 {
-			return false
-		}
-	}
 	for i, h := range r.Hashes {
+		if parent, ok := r.parentOf(i); ok {
+			if prev, _ = e.names.find(e.blocks, parent, -1); prev == 0 {
+				return false
+			}
+		}
 		if !e.fitsMore() {
 			return false
 		}

@@ -11,7 +11,9 @@ const (
 )
 
 // runSize is at least what a run takes in a message.
-func runSize(r *prefix.Run) int { return 56 + 8*(len(r.Hashes)+len(r.Keys)+len(r.Shown)) }
+func runSize(r *prefix.Run) int {
+	return 56 + 8*(len(r.Hashes)+len(r.Keys)+len(r.Parents)+len(r.Shown))
+}
 
 func deltaPart(engine string, d *eventsv1.Delta) *eventsv1.Part {
 	return &eventsv1.Part{Engine: engine, Body: &eventsv1.Part_Delta{Delta: d}}

@@ -404,9 +404,9 @@ func (r *logReader) snapshot(m bus.Message, e *readEngine, s *eventsv1.Snapshot)
 
 func restore(fold *prefix.Engine, runs []*eventsv1.Run) {
 	for _, r := range runs {
-		fold.Restore(&prefix.Run{Copy: prefix.Change(r.Copy), GPU: prefix.Change(r.Gpu), Any: prefix.Change(r.Any), Tier: prefix.Tier(r.Tier),
-			Group: int(r.Group), Parent: r.GetParent(), HasParent: r.Parent != nil, BlockSize: int(r.BlockSize), Hashes: r.Hashes,
-			Keys: r.Keys, Shown: r.Shown, Split: r.Split, Clear: r.Clear})
+		if run, err := eventlog.Run(r); err == nil { // else the state is not what its digest says
+			fold.Restore(&run)
+		}
 	}
 }
 

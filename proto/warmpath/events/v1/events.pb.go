@@ -127,7 +127,8 @@ func (Tier) EnumDescriptor() ([]byte, []int) {
 // Message is one JetStream message.
 type Message struct {
 	state protoimpl.MessageState `protogen:"open.v1"`
-	// Layout version; readers refuse a greater one. This is version 1.
+	// Layout version; readers refuse a greater one, and read the one before. This is version 2; in version 1 runs had no
+	// parents.
 	Version uint32 `protobuf:"varint,1,opt,name=version,proto3" json:"version,omitempty"`
 	// Instance name of the ingest process that wrote the message.
 	Owner string `protobuf:"bytes,2,opt,name=owner,proto3" json:"owner,omitempty"`
@@ -419,7 +420,8 @@ func (x *Batch) GetLate() bool {
 
 // Run is a row of blocks of one engine to which the same thing happened. What it says, by its fields:
 //
-//	copies added     copy = ADDED: hashes, and keys where the blocks have keys; each block is the parent of the next.
+//	copies added     copy = ADDED: hashes, and keys where the blocks have keys; each block is the parent of the next, or
+//	                 has its own of parents.
 //	                 Without keys the blocks are only counted; without hashes the group is one that must hold a block.
 //	copies removed   copy = REMOVED: keys; hashes too where a key alone does not name the block.
 //	blocks named     copy unset, hashes and keys: blocks that waited for their parent have these keys now.
@@ -449,7 +451,10 @@ type Run struct {
 	Split bool `protobuf:"varint,11,opt,name=split,proto3" json:"split,omitempty"`
 	// All gpu copies of the engine are gone (AllBlocksCleared) and both sets are empty: what other tiers still hold is
 	// shown again by the runs that follow. Nothing else is set.
-	Clear         bool `protobuf:"varint,12,opt,name=clear,proto3" json:"clear,omitempty"`
+	Clear bool `protobuf:"varint,12,opt,name=clear,proto3" json:"clear,omitempty"`
+	// Engine hash of the block before each of the hashes, one a hash, where they do not follow one another: many prompts
+	// that grow by a block each. Then `parent` is absent and every block has a key and a parent.
+	Parents       []uint64 `protobuf:"fixed64,13,rep,packed,name=parents,proto3" json:"parents,omitempty"`
 	unknownFields protoimpl.UnknownFields
 	sizeCache     protoimpl.SizeCache
 }
@@ -566,6 +571,13 @@ func (x *Run) GetClear() bool {
 		return x.Clear
 	}
 	return false
+}
+
+func (x *Run) GetParents() []uint64 {
+	if x != nil {
+		return x.Parents
+	}
+	return nil
 }
 
 // Delta is what one or more batches of one engine changed.
@@ -895,7 +907,7 @@ const file_warmpath_events_v1_events_proto_rawDesc = "" +
 	"operations\x18\x03 \x01(\rR\n" +
 	"operations\x12\x18\n" +
 	"\apartial\x18\x04 \x01(\tR\apartial\x12\x12\n" +
-	"\x04late\x18\x05 \x01(\bR\x04late\"\x8a\x03\n" +
+	"\x04late\x18\x05 \x01(\bR\x04late\"\xa4\x03\n" +
 	"\x03Run\x12.\n" +
 	"\x04copy\x18\x01 \x01(\x0e2\x1a.warmpath.events.v1.ChangeR\x04copy\x12,\n" +
 	"\x03gpu\x18\x02 \x01(\x0e2\x1a.warmpath.events.v1.ChangeR\x03gpu\x12,\n" +
@@ -910,7 +922,8 @@ const file_warmpath_events_v1_events_proto_rawDesc = "" +
 	"\x05shown\x18\n" +
 	" \x03(\x06R\x05shown\x12\x14\n" +
 	"\x05split\x18\v \x01(\bR\x05split\x12\x14\n" +
-	"\x05clear\x18\f \x01(\bR\x05clearB\t\n" +
+	"\x05clear\x18\f \x01(\bR\x05clear\x12\x18\n" +
+	"\aparents\x18\r \x03(\x06R\aparentsB\t\n" +
 	"\a_parent\"\x81\x01\n" +
 	"\x05Delta\x12/\n" +
 	"\x05batch\x18\x01 \x01(\v2\x19.warmpath.events.v1.BatchR\x05batch\x12+\n" +
