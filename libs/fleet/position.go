@@ -16,6 +16,12 @@ type BucketID struct {
 	N    int // 0 to Buckets-1
 }
 
+// BucketOf names the bucket of an engine.
+func BucketOf(pool, engine string) BucketID { return BucketID{pool, Bucket(engine)} }
+
+// Subject is where the bucket's events are logged.
+func (id BucketID) Subject() string { return bus.EventSubject(id.Pool, id.N) }
+
 func positionKey(id BucketID) string { return fmt.Sprintf("%s.%02d", id.Pool, id.N) }
 
 // PutPosition records the stream sequence from which a bucket must be read to know all its engines. Only the owner of

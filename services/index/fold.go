@@ -21,11 +21,11 @@ const (
 
 // fold applies one message. A message that cannot be read costs its own parts only: the next one is believed.
 func (w *writer) fold(ctx context.Context, it item) {
-	if it.pool == "" {
+	if it.Pool == "" {
 		w.refuse("subject", it, it.err)
 		return
 	}
-	b := w.open(it.bucketID)
+	b := w.open(it.BucketID)
 	if b == nil {
 		w.refuse("too many buckets", it, nil)
 		return
@@ -33,7 +33,7 @@ func (w *writer) fold(ctx context.Context, it item) {
 	if reason, err := unreadable(it); err != nil {
 		w.refuse(reason, it, err)
 		b.owner = ""
-		w.doubtAll(it.bucketID, b)
+		w.doubtAll(it.BucketID, b)
 		return
 	}
 	switch b.admit(it.message) {
@@ -45,11 +45,11 @@ func (w *writer) fold(ctx context.Context, it item) {
 		return
 	case hole:
 		if w.live && !w.rereading {
-			w.reread(ctx, it.bucketID, it.seq)
+			w.reread(ctx, it.BucketID, it.seq)
 			return
 		}
 		w.metrics.lost.Inc()
-		w.lose(it.bucketID) // it is missing in the stream itself
+		w.lose(it.BucketID) // it is missing in the stream itself
 		b.admit(it.message)
 	}
 	if claims(it.message) {
@@ -63,7 +63,7 @@ func (w *writer) fold(ctx context.Context, it item) {
 }
 
 // open finds a bucket or adds it; nil where there are too many.
-func (w *writer) open(id bucketID) *bucket {
+func (w *writer) open(id fleet.BucketID) *bucket {
 	b := w.buckets[id]
 	if b == nil && len(w.buckets) < maxBuckets {
 		b = newBucket()
@@ -88,7 +88,7 @@ func (w *writer) part(b *bucket, it item, p *eventsv1.Part) {
 	if p.GetClaim() != nil {
 		return
 	}
-	if p.Engine == "" || fleet.Bucket(p.Engine) != it.n {
+	if p.Engine == "" || fleet.Bucket(p.Engine) != it.N {
 		w.refuse("foreign engine", it, fmt.Errorf("engine %q is not of this bucket", p.Engine))
 		return
 	}
@@ -108,7 +108,7 @@ func (w *writer) part(b *bucket, it item, p *eventsv1.Part) {
 		w.delta(b, it, p.Engine, body.Delta)
 	case *eventsv1.Part_Reset_:
 		if w.know(b, it, p.Engine, it.seq) {
-			w.store.pool(it.pool).x.Reset(p.Engine, it.seq)
+			w.store.pool(it.Pool).x.Reset(p.Engine, it.seq)
 		}
 	case *eventsv1.Part_Digest:
 		w.compare(b, it, p.Engine, body.Digest.Count, body.Digest.Digest)
@@ -124,7 +124,7 @@ func (w *writer) know(b *bucket, it item, id string, generation uint64) bool {
 	}
 	e := b.engines[id]
 	if e == nil {
-		p := w.store.pool(it.pool)
+		p := w.store.pool(it.Pool)
 		if w.engines >= maxEngines || p == nil && len(*w.store.pools.Load()) >= maxPools {
 			w.refuse("too many engines", it, nil)
 			return false
@@ -133,9 +133,9 @@ func (w *writer) know(b *bucket, it item, id string, generation uint64) bool {
 		b.engines[id] = e
 		w.engines++
 		if p == nil {
-			p = w.store.addPool(it.pool)
+			p = w.store.addPool(it.Pool)
 		}
-		p.engines.Store(id, &seat{bucket: it.n})
+		p.engines.Store(id, &seat{bucket: it.N})
 	}
 	e.generation = generation
 	delete(b.wanted, id)
@@ -150,12 +150,12 @@ func (w *writer) delta(b *bucket, it item, id string, d *eventsv1.Delta) {
 		w.metrics.skipped.Inc()
 		return
 	}
-	p := w.store.pool(it.pool)
+	p := w.store.pool(it.Pool)
 	for _, logged := range d.Runs {
 		r, err := eventlog.Run(logged)
 		if err != nil {
 			w.refuse("unknown run", it, err)
-			w.doubt(it.bucketID, b, id)
+			w.doubt(it.BucketID, b, id)
 			continue
 		}
 		p.x.Apply(id, &r)

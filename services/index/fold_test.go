@@ -302,19 +302,19 @@ func TestHostileStreamIsBounded(t *testing.T) {
 		p := snapshotOf(engineIn(3, i), 1, 1, 2)
 		p.GetSnapshot().Runs = []*eventsv1.Run{huge}
 		m := &eventsv1.Message{Version: 1, Owner: "a", Counter: uint64(i), Parts: []*eventsv1.Part{p}}
-		wr.take(t.Context(), item{bucketID: bucketID{testPool, 3}, seq: uint64(i + 1), message: m})
+		wr.take(t.Context(), item{BucketID: fleet.BucketID{Pool: testPool, N: 3}, seq: uint64(i + 1), message: m})
 	}
-	if held, n := wr.held, len(wr.buckets[bucketID{testPool, 3}].snapshots); held > maxSnapshots || n > maxSnapshots>>23 || n < 10 {
+	if held, n := wr.held, len(wr.buckets[fleet.BucketID{Pool: testPool, N: 3}].snapshots); held > maxSnapshots || n > maxSnapshots>>23 || n < 10 {
 		t.Errorf("%d incomplete snapshots of %d bytes are kept", n, held)
 	}
-	wr.lose(bucketID{testPool, 3})
+	wr.lose(fleet.BucketID{Pool: testPool, N: 3})
 	if wr.held != 0 {
 		t.Errorf("%d bytes are held by nothing", wr.held)
 	}
 	for i := range maxPools + 10 {
 		e := engineIn(3, 0)
 		m := &eventsv1.Message{Version: 1, Owner: "a", Counter: 1, Parts: []*eventsv1.Part{resetOf(e)}}
-		wr.take(t.Context(), item{bucketID: bucketID{fmt.Sprint("pool", i), 3}, seq: uint64(100 + i), message: m})
+		wr.take(t.Context(), item{BucketID: fleet.BucketID{Pool: fmt.Sprint("pool", i), N: 3}, seq: uint64(100 + i), message: m})
 	}
 	if n := len(*wr.store.pools.Load()); n != maxPools {
 		t.Errorf("%d pools are kept, want %d", n, maxPools)

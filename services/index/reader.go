@@ -22,21 +22,13 @@ const readers = 4
 
 // item is what the reader hands to the writer: a message, or a mark.
 type item struct {
-	bucketID
+	fleet.BucketID
 	seq     uint64 // of a message; of caughtUp: of the last one in the stream
 	message *eventsv1.Message
 	err     error // why there is no message
 	mark    mark
 	view    *fleet.View // of caughtUp: the fleet when the stream ended there
 }
-
-// bucketID names a bucket of a pool.
-type bucketID struct {
-	pool string
-	n    int
-}
-
-func (id bucketID) subject() string { return bus.EventSubject(id.pool, id.n) }
 
 type mark int
 
@@ -104,7 +96,7 @@ func (r *reader) state(ctx context.Context) (s bus.StreamState, err error) {
 
 // readBuckets reads each bucket from its own position to the end that the stream had.
 func (r *reader) readBuckets(ctx context.Context, stream bus.StreamState) error {
-	var ids []bucketID
+	var ids []fleet.BucketID
 	err := r.insist(ctx, "list the buckets of the event stream", func() (err error) {
 		ids, err = r.buckets(ctx)
 		return err
@@ -118,7 +110,7 @@ func (r *reader) readBuckets(ctx context.Context, stream bus.StreamState) error 
 		g.Go(func() error {
 			var from uint64
 			err := r.insist(ctx, "look up a bucket's position", func() (err error) {
-				from, err = position(ctx, r.conn, id)
+				from, err = fleet.Position(ctx, r.conn, id)
 				return err
 			})
 			if err != nil {
@@ -127,42 +119,38 @@ func (r *reader) readBuckets(ctx context.Context, stream bus.StreamState) error 
 			if from = r.reachable(id, from, stream); from == 0 {
 				return nil
 			}
-			return r.read(ctx, bus.Span{Stream: bus.Events, Subjects: []string{id.subject()}, From: from, To: stream.Last, Created: stream.Created})
+			return r.read(ctx, bus.Span{Stream: bus.Events, Subjects: []string{id.Subject()}, From: from, To: stream.Last, Created: stream.Created})
 		})
 	}
 	return g.Wait()
 }
 
 // buckets lists the owned buckets that have messages, in order.
-func (r *reader) buckets(ctx context.Context) ([]bucketID, error) {
+func (r *reader) buckets(ctx context.Context) ([]fleet.BucketID, error) {
 	subjects, err := r.conn.Subjects(ctx, bus.Events, bus.AllEvents)
-	var ids []bucketID
+	var ids []fleet.BucketID
 	for subject := range subjects {
 		if pool, n, ok := bus.ParseEventSubject(subject); ok && r.owned>>n&1 == 1 {
-			ids = append(ids, bucketID{pool, n})
+			ids = append(ids, fleet.BucketID{Pool: pool, N: n})
 		}
 	}
-	slices.SortFunc(ids, func(a, b bucketID) int { return cmp.Or(cmp.Compare(a.n, b.n), cmp.Compare(a.pool, b.pool)) })
+	slices.SortFunc(ids, func(a, b fleet.BucketID) int { return cmp.Or(cmp.Compare(a.N, b.N), cmp.Compare(a.Pool, b.Pool)) })
 	return ids, err
 }
 
-func position(ctx context.Context, conn *bus.Conn, id bucketID) (uint64, error) {
-	return fleet.Position(ctx, conn, fleet.BucketID{Pool: id.pool, N: id.n})
-}
-
 // reachable is where to begin to read a bucket whose position this is; 0 is nowhere.
-func (r *reader) reachable(id bucketID, position uint64, stream bus.StreamState) uint64 {
+func (r *reader) reachable(id fleet.BucketID, position uint64, stream bus.StreamState) uint64 {
 	switch {
 	case stream.Last == 0:
 		return 0
 	case position > stream.Last: // of a stream that was here before this one
 		r.log.Error("a bucket's position lies behind the end of the event stream: reading all of it",
-			"subject", id.subject(), "position", position, "last", stream.Last)
+			"subject", id.Subject(), "position", position, "last", stream.Last)
 		return 1
 	case position < stream.First && stream.First > 1:
 		r.metrics.truncated.Inc()
 		r.log.Error("the event stream no longer reaches back to a bucket's position: engines whose beginning is lost are asked for",
-			"subject", id.subject(), "position", position, "first", stream.First)
+			"subject", id.Subject(), "position", position, "first", stream.First)
 	}
 	return position
 }
@@ -198,7 +186,7 @@ func (r *reader) send(ctx context.Context, it item) {
 func decode(m bus.Message) item {
 	it := item{seq: m.Seq}
 	var ok bool
-	if it.pool, it.n, ok = bus.ParseEventSubject(m.Subject); !ok {
+	if it.Pool, it.N, ok = bus.ParseEventSubject(m.Subject); !ok {
 		it.err = fmt.Errorf("subject %q names no bucket", m.Subject)
 		return it
 	}

@@ -61,14 +61,14 @@ func goneRecord(r fleet.Engine, generation uint64) bool {
 	return r.State == fleet.Gone && (r.Generation == 0 || r.Generation >= generation)
 }
 
-func (w *writer) drop(id bucketID, b *bucket, name string) {
+func (w *writer) drop(id fleet.BucketID, b *bucket, name string) {
 	if b.snapshots[name] != nil {
 		w.dropSnapshot(b, name)
 	}
 	delete(b.engines, name)
 	delete(b.wanted, name)
 	w.engines--
-	p := w.store.pool(id.pool)
+	p := w.store.pool(id.Pool)
 	p.engines.Delete(name)
 	p.x.Drop(name)
 	w.log.Info("engine dropped from the index", "engine", name)

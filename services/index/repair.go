@@ -43,7 +43,7 @@ func (a *asking) rest(now time.Time) {
 }
 
 // doubt notes that the state of an engine may be wrong, until its next reset or snapshot, and asks for one.
-func (w *writer) doubt(id bucketID, b *bucket, engine string) {
+func (w *writer) doubt(id fleet.BucketID, b *bucket, engine string) {
 	if b.engines[engine] != nil {
 		b.wanted[engine] = true
 		w.ask(id, b)
@@ -51,7 +51,7 @@ func (w *writer) doubt(id bucketID, b *bucket, engine string) {
 }
 
 // doubtAll is doubt for all engines of a bucket.
-func (w *writer) doubtAll(id bucketID, b *bucket) {
+func (w *writer) doubtAll(id fleet.BucketID, b *bucket) {
 	for engine := range b.engines {
 		b.wanted[engine] = true
 	}
@@ -59,10 +59,10 @@ func (w *writer) doubtAll(id bucketID, b *bucket) {
 }
 
 // ask asks the owner of a bucket for fresh snapshots, unless it was asked lately.
-func (w *writer) ask(id bucketID, b *bucket) {
+func (w *writer) ask(id fleet.BucketID, b *bucket) {
 	if w.live && len(b.wanted) > 0 && b.asking.due(w.now()) {
 		w.metrics.asked.Inc()
-		_ = w.conn.Send(bus.AskSubject(id.pool, id.n), nil) // repair asks again
+		_ = w.conn.Send(bus.AskSubject(id.Pool, id.N), nil) // repair asks again
 	}
 }
 
@@ -96,10 +96,10 @@ func (w *writer) miss(view *fleet.View) {
 		}
 	}
 	for name, r := range view.Engines {
-		id := bucketID{r.Pool, fleet.Bucket(name)}
+		id := fleet.BucketOf(r.Pool, name)
 		b := w.buckets[id]
 		switch {
-		case w.store.owned>>id.n&1 == 0:
+		case w.store.owned>>id.N&1 == 0:
 		case r.Generation == 0 || r.State == fleet.Gone:
 			if b != nil && b.engines[name] == nil {
 				delete(b.wanted, name)
@@ -118,7 +118,7 @@ func (w *writer) miss(view *fleet.View) {
 func (w *writer) begin(it item) {
 	w.miss(it.view)
 	for name, r := range it.view.Engines {
-		id := bucketID{r.Pool, fleet.Bucket(name)}
+		id := fleet.BucketOf(r.Pool, name)
 		if b := w.buckets[id]; b != nil && b.engines[name] != nil && r.State != fleet.Gone &&
 			b.engines[name].generation < r.Generation && r.Generation <= it.seq {
 			b.wanted[name] = true // its last reset is missing
@@ -128,7 +128,7 @@ func (w *writer) begin(it item) {
 		if len(b.wanted) > 0 {
 			b.starting = true
 			w.log.Error("a bucket cannot be answered for yet: the log does not tell all of its engines; asking their owner",
-				"subject", id.subject(), "engines", len(b.wanted))
+				"subject", id.Subject(), "engines", len(b.wanted))
 			w.ask(id, b)
 		}
 	}
@@ -141,10 +141,10 @@ func (w *writer) cover() {
 	for id, b := range w.buckets {
 		if b.starting && len(b.wanted) == 0 {
 			b.starting = false
-			w.log.Info("the bucket can be answered for", "subject", id.subject())
+			w.log.Info("the bucket can be answered for", "subject", id.Subject())
 		}
 		if b.starting {
-			covered &^= 1 << id.n
+			covered &^= 1 << id.N
 		}
 	}
 	w.store.covered.Store(covered)

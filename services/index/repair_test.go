@@ -97,7 +97,7 @@ func TestAskingBacksOff(t *testing.T) {
 	w.record(e, 7, fleet.OK)
 	w.record(engineIn(4, 0), 7, fleet.Gone)
 	asks := w.asked(3)
-	wr, id, start := newTestWriter(w), bucketID{testPool, 3}, time.Unix(1000, 0)
+	wr, id, start := newTestWriter(w), fleet.BucketID{Pool: testPool, N: 3}, time.Unix(1000, 0)
 	clock := start
 	wr.now = func() time.Time { return clock }
 	// asked runs seconds and says in which of them the owner was asked.
@@ -129,11 +129,11 @@ func TestAskingBacksOff(t *testing.T) {
 	}
 	// Each digest says that the state is wrong, each snapshot heals it.
 	wr.metrics, start = newMetrics(nil), clock.Add(time.Hour)
-	wr.take(t.Context(), item{bucketID: id, seq: 7, message: &eventsv1.Message{Version: 1, Owner: "a", Counter: 1, Parts: []*eventsv1.Part{resetOf(e)}}})
+	wr.take(t.Context(), item{BucketID: id, seq: 7, message: &eventsv1.Message{Version: 1, Owner: "a", Counter: 1, Parts: []*eventsv1.Part{resetOf(e)}}})
 	counter := uint64(1)
 	say := func(p *eventsv1.Part) {
 		counter++
-		wr.take(t.Context(), item{bucketID: id, seq: 6 + counter, message: &eventsv1.Message{Version: 1, Owner: "a", Counter: counter, Parts: []*eventsv1.Part{p}}})
+		wr.take(t.Context(), item{BucketID: id, seq: 6 + counter, message: &eventsv1.Message{Version: 1, Owner: "a", Counter: counter, Parts: []*eventsv1.Part{p}}})
 	}
 	got := asked(400, func(s int) {
 		switch s % 10 {

@@ -20,7 +20,7 @@ func (w *writer) snapshot(b *bucket, it item, id string, p *eventsv1.Snapshot) {
 			w.metrics.dropped.Inc() // its beginning was cut off, by retention or a claim where nothing of it is known
 			if b.engines[id] != nil {
 				w.refuse("truncated snapshot", it, nil)
-				w.doubt(it.bucketID, b, id)
+				w.doubt(it.BucketID, b, id)
 			}
 			return
 		}
@@ -43,7 +43,7 @@ func (w *writer) snapshot(b *bucket, it item, id string, p *eventsv1.Snapshot) {
 	runs, err := s.read(p)
 	if err != nil {
 		w.refuse("snapshot", it, fmt.Errorf("engine %s: %w", id, err))
-		w.doubt(it.bucketID, b, id)
+		w.doubt(it.BucketID, b, id)
 		return
 	}
 	w.replace(b, it, id, s.generation, p, runs)
@@ -72,7 +72,7 @@ func (w *writer) replace(b *bucket, it item, id string, generation uint64, last 
 	if !w.know(b, it, id, generation) {
 		return
 	}
-	x := w.store.pool(it.pool).x
+	x := w.store.pool(it.Pool).x
 	had, known := x.Engine(id)
 	evicted := len(runs) > 0 && runs[0].Clear
 	if trusted && known && had.Generation == generation && had.Evicted == evicted &&
@@ -104,7 +104,7 @@ func (w *writer) replace(b *bucket, it item, id string, generation uint64, last 
 func (w *writer) truncated(b *bucket, it item, id string) {
 	w.dropSnapshot(b, id)
 	w.refuse("truncated snapshot", it, nil)
-	w.doubt(it.bucketID, b, id)
+	w.doubt(it.BucketID, b, id)
 }
 
 func (w *writer) dropSnapshot(b *bucket, id string) {
@@ -119,7 +119,7 @@ func (w *writer) compare(b *bucket, it item, id string, count, digest uint64) {
 		w.metrics.skipped.Inc()
 		return
 	}
-	info, ok := w.store.pool(it.pool).x.Engine(id)
+	info, ok := w.store.pool(it.Pool).x.Engine(id)
 	if ok && uint64(info.VisibleAny) == count && info.Digest == digest {
 		return
 	}
@@ -129,5 +129,5 @@ func (w *writer) compare(b *bucket, it item, id string, count, digest uint64) {
 		w.log.Error("an engine's state is not what its owner published: asking for a snapshot", "engine", id, "sequence", it.seq,
 			"blocks", info.VisibleAny, "published", count)
 	}
-	w.doubt(it.bucketID, b, id)
+	w.doubt(it.BucketID, b, id)
 }

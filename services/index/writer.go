@@ -32,7 +32,7 @@ type writer struct {
 
 	now       func() time.Time // time.Now, but in tests
 	live      bool             // what was in the stream at the start has been applied
-	buckets   map[bucketID]*bucket
+	buckets   map[fleet.BucketID]*bucket
 	engines   int               // over all buckets
 	held      int               // bytes of incomplete snapshots
 	buried    map[string]uint64 // engines whose record was deleted: their last generation
@@ -42,7 +42,7 @@ type writer struct {
 
 func newWriter(conn *bus.Conn, s *store, f *fleet.Watcher, m *metrics, log *slog.Logger) *writer {
 	return &writer{conn: conn, store: s, fleet: f, metrics: m, log: log, in: make(chan item, inbox),
-		buckets: make(map[bucketID]*bucket), buried: make(map[string]uint64), logged: make(map[string]bool), now: time.Now}
+		buckets: make(map[fleet.BucketID]*bucket), buried: make(map[string]uint64), logged: make(map[string]bool), now: time.Now}
 }
 
 // run applies what the reader sends, drops engines that the registry says are gone, and frees their rows, until ctx ends.
@@ -84,7 +84,7 @@ func (w *writer) take(ctx context.Context, it item) {
 		w.ready("reading the new stream")
 		w.metrics.resets.Inc()
 		w.store.clear()
-		w.buckets, w.engines, w.held = make(map[bucketID]*bucket), 0, 0
+		w.buckets, w.engines, w.held = make(map[fleet.BucketID]*bucket), 0, 0
 		clear(w.buried)
 	default:
 		if w.live { // before, buckets are read one after another, and nobody may ask
@@ -118,6 +118,6 @@ func (w *writer) refuse(reason string, it item, err error) {
 	if !w.logged[reason] {
 		w.logged[reason] = true
 		w.log.Error("refused a part of the event log; further ones are only counted", "reason", reason,
-			"subject", it.subject(), "sequence", it.seq, "err", err)
+			"subject", it.Subject(), "sequence", it.seq, "err", err)
 	}
 }

@@ -283,7 +283,7 @@ func TestReplicasShareBuckets(t *testing.T) {
 	for i := range 8 {
 		e := newEngine(t, 16, kvwire.PublisherOptions{})
 		owner := []string{"a", "b"}[i%2] // ports are random, so an id is sought that this one owns
-		for ownerOf(bucketID{fleet.PoolID(model), fleet.Bucket(e.id)}, []string{"a", "b"}) != owner {
+		for ownerOf(fleet.BucketOf(fleet.PoolID(model), e.id), []string{"a", "b"}) != owner {
 			e.config.Rank++
 			e.id = e.config.ranks()[0].id
 		}

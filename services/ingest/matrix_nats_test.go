@@ -182,7 +182,7 @@ func TestKilledAndFrozenIngest(t *testing.T) {
 			var engines []*engine
 			for seed := range uint64(3) {
 				b := newBlockPool(t, 100, seed, kvwire.PublisherOptions{})
-				for ownerOf(bucketID{fleet.PoolID(model), fleet.Bucket(b.e.id)}, []string{"a", "b"}) != "a" {
+				for ownerOf(fleet.BucketOf(fleet.PoolID(model), b.e.id), []string{"a", "b"}) != "a" {
 					b.e.config.Rank++
 					b.e.id = b.e.config.ranks()[0].id
 				}

@@ -66,7 +66,7 @@ func (s *service) position(ctx context.Context, put map[*ownedBucket]uint64, los
 			continue
 		}
 		call, cancel := context.WithTimeout(ctx, probeTimeout)
-		if err := fleet.PutPosition(call, s.conn, fleet.BucketID{Pool: id.pool, N: id.n}, at); err == nil {
+		if err := fleet.PutPosition(call, s.conn, id, at); err == nil {
 			next[b] = at
 		}
 		cancel()
@@ -75,10 +75,10 @@ func (s *service) position(ctx context.Context, put map[*ownedBucket]uint64, los
 }
 
 // claimed are the buckets that are ours now.
-func (s *service) claimed() map[bucketID]*ownedBucket {
+func (s *service) claimed() map[fleet.BucketID]*ownedBucket {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	ours := map[bucketID]*ownedBucket{}
+	ours := map[fleet.BucketID]*ownedBucket{}
 	for id, b := range s.buckets {
 		if b.ours.Load() {
 			ours[id] = b

@@ -1,14 +1,14 @@
 package ingest
 
 import (
-	"github.com/warmpath/warmpath/libs/bus"
 	"github.com/warmpath/warmpath/libs/eventlog"
+	"github.com/warmpath/warmpath/libs/fleet"
 )
 
 // releaseOthers ends what we do for buckets that another member should own: as soon as that one has claimed the bucket,
 // since until then nobody else reads its engines.
-func (s *service) releaseOthers(engines map[bucketID]map[string]*keeper, own func(bucketID) bool) {
-	var over []bucketID
+func (s *service) releaseOthers(engines map[fleet.BucketID]map[string]*keeper, own func(fleet.BucketID) bool) {
+	var over []fleet.BucketID
 	for id, b := range s.buckets {
 		switch {
 		case len(engines[id]) > 0 && own(id):
@@ -28,11 +28,11 @@ func (s *service) releaseOthers(engines map[bucketID]map[string]*keeper, own fun
 
 // awaitClaim listens for another's claim of a bucket of ours. A claim that came before is met by the digests, which are
 // refused then.
-func (s *service) awaitClaim(id bucketID, b *ownedBucket) {
+func (s *service) awaitClaim(id fleet.BucketID, b *ownedBucket) {
 	if b.listens != nil {
 		return
 	}
-	stop, err := s.conn.Listen(bus.EventSubject(id.pool, id.n), func(_ string, data []byte) {
+	stop, err := s.conn.Listen(id.Subject(), func(_ string, data []byte) {
 		if m, err := eventlog.Decode(data); err == nil && eventlog.Claims(m) && m.Owner != s.cfg.Instance {
 			b.ours.Store(false)
 			token(s.found)
@@ -54,7 +54,7 @@ func (b *ownedBucket) listen(stop func()) {
 }
 
 // release stops a bucket and all that is read for it: it is another's now, who refuses whatever we would still publish.
-func (s *service) release(id bucketID, b *ownedBucket) {
+func (s *service) release(id fleet.BucketID, b *ownedBucket) {
 	b.stop()
 	b.stopReading()
 	b.wait()

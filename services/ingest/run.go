@@ -96,7 +96,7 @@ func Run(ctx context.Context, cfg Config) error {
 	cfg.Health.Set("ingest", "meeting the fleet")
 	s := &service{cfg: cfg, conn: conn, log: cfg.Log, m: newMetrics(cfg.Metrics),
 		client: &http.Client{Transport: &http.Transport{MaxIdleConnsPerHost: 1, IdleConnTimeout: time.Minute}},
-		found:  make(chan struct{}, 1), buckets: map[bucketID]*ownedBucket{}, readers: make(chan struct{}, maxReaders)}
+		found:  make(chan struct{}, 1), buckets: map[fleet.BucketID]*ownedBucket{}, readers: make(chan struct{}, maxReaders)}
 	if s.fleet, err = fleet.Meet(ctx, conn, cfg.Log, &s.seed); err != nil {
 		return nil // ctx has ended
 	}

@@ -30,7 +30,7 @@ type service struct {
 	found   chan struct{} // holds one token when a source has news
 
 	mu      sync.Mutex // held by run to change buckets, and by others to read them
-	buckets map[bucketID]*ownedBucket
+	buckets map[fleet.BucketID]*ownedBucket
 
 	measured time.Time     // when the gauges were last set
 	byID     sync.Map      // engine id -> *keeper, of all that are configured
@@ -38,11 +38,6 @@ type service struct {
 }
 
 const maxReaders = 4 // logs that are read at a time
-
-type bucketID struct {
-	pool string
-	n    int
-}
 
 // ownedBucket is a bucket that we publish, and the engines that we read for it.
 type ownedBucket struct {
@@ -150,19 +145,19 @@ func (s *service) reconcile(ctx context.Context) {
 	view := s.fleet.View()
 	members := ingestMembers(view)
 	joined := slices.Contains(members, s.cfg.Instance)
-	engines := map[bucketID]map[string]*keeper{}
+	engines := map[fleet.BucketID]map[string]*keeper{}
 	answered := len(s.sources) == 0
 	for _, src := range s.sources {
 		for _, k := range src.keepers() {
 			answered = true
-			id := bucketID{k.pool.ID, fleet.Bucket(k.rank.id)}
+			id := fleet.BucketOf(k.pool.ID, k.rank.id)
 			if engines[id] == nil {
 				engines[id] = map[string]*keeper{}
 			}
 			engines[id][k.rank.id] = k
 		}
 	}
-	s.releaseOthers(engines, func(id bucketID) bool { return joined && ownerOf(id, members) == s.cfg.Instance })
+	s.releaseOthers(engines, func(id fleet.BucketID) bool { return joined && ownerOf(id, members) == s.cfg.Instance })
 	for id, b := range s.buckets {
 		for engine, r := range b.reading {
 			if engines[id][engine] != r.keeper { // another pool, or other sizes; its neighbours stay undisturbed
@@ -191,11 +186,11 @@ func (s *service) reconcile(ctx context.Context) {
 }
 
 // serve takes a bucket if it is not ours yet, and reads the engines that are new in it. Their sockets open first.
-func (s *service) serve(ctx context.Context, id bucketID, keepers map[string]*keeper) {
+func (s *service) serve(ctx context.Context, id fleet.BucketID, keepers map[string]*keeper) {
 	b := s.buckets[id]
 	fresh := b == nil
 	if fresh {
-		subject := bus.EventSubject(id.pool, id.n)
+		subject := id.Subject()
 		publishing, stop := context.WithCancel(context.WithoutCancel(ctx)) // goes on for a while after ctx
 		b = &ownedBucket{ctx: publishing, stop: stop, reading: map[string]*reading{},
 			bucket: newBucket(subject, s.cfg.Instance, s.conn.Writer(subject), s.cfg.times.fenced, s.log, s.m)}
@@ -265,7 +260,7 @@ func (s *service) asked(subject string, _ []byte) {
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	if b := s.buckets[bucketID{pool, n}]; b != nil && time.Since(b.asked) > s.cfg.times.ask {
+	if b := s.buckets[fleet.BucketID{Pool: pool, N: n}]; b != nil && time.Since(b.asked) > s.cfg.times.ask {
 		b.asked = time.Now()
 		b.each((*cache).again)
 	}
@@ -305,7 +300,7 @@ func (s *service) forget(ctx context.Context, view *fleet.View, members []string
 		}
 	}
 	for _, e := range view.Engines {
-		if ownerOf(bucketID{e.Pool, fleet.Bucket(e.ID)}, members) != s.cfg.Instance {
+		if ownerOf(fleet.BucketOf(e.Pool, e.ID), members) != s.cfg.Instance {
 			continue
 		}
 		call, cancel := context.WithTimeout(ctx, probeTimeout)
@@ -364,10 +359,10 @@ func ingestMembers(view *fleet.View) []string {
 }
 
 // ownerOf is the member with the highest hash for a bucket: when one joins or leaves, only its buckets move.
-func ownerOf(id bucketID, members []string) string {
+func ownerOf(id fleet.BucketID, members []string) string {
 	owner, highest := "", uint64(0)
 	for _, name := range members {
-		h := xxh3.HashString(name + "\x00" + bus.EventSubject(id.pool, id.n))
+		h := xxh3.HashString(name + "\x00" + id.Subject())
 		if owner == "" || h > highest || h == highest && name < owner {
 			owner, highest = name, h
 		}

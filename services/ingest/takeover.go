@@ -73,7 +73,7 @@ var errStalled = errors.New("the log stands still")
 // bucketHistory reads from NATS.
 type bucketHistory struct {
 	s  *service
-	id bucketID
+	id fleet.BucketID
 }
 
 func (h bucketHistory) read(ctx context.Context, until uint64, each func(bus.Message)) error {
@@ -83,35 +83,23 @@ func (h bucketHistory) read(ctx context.Context, until uint64, each func(bus.Mes
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-	subjects := []string{bus.EventSubject(h.id.pool, h.id.n)}
-	from, err := fleet.Position(ctx, h.s.conn, fleet.BucketID{Pool: h.id.pool, N: h.id.n})
+	subjects := []string{h.id.Subject()}
+	from, err := fleet.Position(ctx, h.s.conn, h.id)
 	if err != nil {
 		return err
 	}
 	if from > until { // of a stream that is no more
 		from = 1
 	}
-	if n, err := h.s.conn.Pending(ctx, bus.Events, subjects, from); err != nil || n == 0 {
-		return err
-	}
 	ctx, cancel := context.WithCancelCause(ctx)
 	defer cancel(nil)
 	stalled := time.AfterFunc(stallLimit, func() { cancel(errStalled) })
 	defer stalled.Stop()
-	done := false
-	err = h.s.conn.Follow(ctx, bus.Events, subjects, from, func(m bus.Message) {
-		if done {
-			return
-		}
+	err = h.s.conn.Read(ctx, bus.Span{Stream: bus.Events, Subjects: subjects, From: from, To: until}, func(m bus.Message) {
 		stalled.Reset(stallLimit)
-		if m.Seq <= until {
-			each(m)
-		}
-		if done = m.Seq >= until || m.Pending == 0; done {
-			cancel(nil)
-		}
+		each(m)
 	})
-	if err == nil && !done {
+	if err == nil {
 		err = context.Cause(ctx)
 	}
 	return err
@@ -120,14 +108,14 @@ func (h bucketHistory) read(ctx context.Context, until uint64, each func(bus.Mes
 func (h bucketHistory) options(engine string) (prefix.EngineOptions, bool) {
 	for _, src := range h.s.sources {
 		for _, k := range src.keepers() {
-			if k.rank.id == engine && k.pool.ID == h.id.pool {
+			if k.rank.id == engine && k.pool.ID == h.id.Pool {
 				return k.options(), k.blind == ""
 			}
 		}
 	}
 	view := h.s.fleet.View()
 	e, known := view.Engines[engine]
-	p, ok := view.Pools[h.id.pool]
+	p, ok := view.Pools[h.id.Pool]
 	return prefix.EngineOptions{Seed: h.s.seed, Pool: p.ID, BlockSize: p.BlockSize, Blocks: e.Blocks}, known && ok && e.Pool == p.ID
 }
 

@@ -291,7 +291,7 @@ func (p *plane) subscribed(e *engine) {
 // handover runs a, then b, who should own the engine's bucket.
 func (p *plane) handover(e *engine, meanwhile func()) {
 	p.t.Helper()
-	for ownerOf(bucketID{fleet.PoolID(model), fleet.Bucket(e.id)}, []string{"a", "b"}) != "b" {
+	for ownerOf(fleet.BucketOf(fleet.PoolID(model), e.id), []string{"a", "b"}) != "b" {
 		e.config.Rank++
 		e.id = e.config.ranks()[0].id
 	}
