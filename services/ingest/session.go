@@ -34,6 +34,8 @@ type session struct {
 	lives    int
 	lastSign float64 // by the engine's clock, when the process of the life that is being taken over ran; 0 when none is
 	clock    offset
+	followed time.Time // when the last frame came that followed the one before it
+	checked  time.Time // when the last routine check ended
 	in       *inbox
 	another  chan struct{} // holds one token when the engine's process is another
 	again    chan struct{} // holds one token when the life is to be checked now
@@ -84,11 +86,26 @@ func (s *session) run(ctx context.Context) {
 		case w := <-s.wiped:
 			s.forget(w)
 		case <-check.C:
-			s.check(ctx)
-			check.Reset(s.times.check)
+			check.Reset(s.routine(ctx))
 		}
 		s.tell()
 	}
+}
+
+// seldom is how many times fewer routine checks an engine gets whose frames follow one another: the next frame tells
+// what is missing, and a check costs a connection on both sides.
+const seldom = 4
+
+// routine checks, unless all is well and frames follow one another, and returns when to look again.
+func (s *session) routine(ctx context.Context) time.Duration {
+	now := time.Now()
+	quiet, sure := now.Sub(s.followed), s.life.partial == "" && !s.life.unsure
+	if sure && quiet < s.times.check && now.Sub(s.checked) < seldom*s.times.check {
+		return s.times.check - quiet
+	}
+	s.check(ctx)
+	s.checked = time.Now()
+	return s.times.check
 }
 
 // check finds out whether the life is the same and nothing is missing at the end, which no later frame may ever tell.
@@ -145,6 +162,9 @@ func (s *session) offer(ctx context.Context, f kvwire.Frame) {
 	for first, lives := true, s.lives; ctx.Err() == nil; first = false {
 		v := s.life.live(h.stamp)
 		s.act(v, h)
+		if first && v.apply {
+			s.followed = h.received
+		}
 		if v.next == proceed {
 			return
 		}
