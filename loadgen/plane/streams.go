@@ -3,6 +3,7 @@ package plane
 import (
 	"context"
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -32,7 +33,7 @@ const (
 	streamLag     = 100 // milliseconds that p99 stays below
 )
 
-// streams doubles the rate until it is not sustained, then halves the interval three times.
+// streams doubles the rate until it is not sustained, then halves the interval three times, by ratio.
 func streams(ctx context.Context, l *lab, o Options) (*Streams, error) {
 	p, err := l.newPlane(ctx, enginesConfig{Count: o.Streams, Blocks: streamBlocks, Running: min(streamRunning, o.Running), Seed: 3, Kept: 2000})
 	if err != nil {
@@ -51,7 +52,7 @@ func streams(ctx context.Context, l *lab, o Options) (*Streams, error) {
 	}
 	for range 3 {
 		least := max(r.Max, most/16)
-		t, err := p.try(ctx, (least+most)/2, o)
+		t, err := p.try(ctx, math.Sqrt(least*most), o)
 		if err != nil {
 			return nil, err
 		}
