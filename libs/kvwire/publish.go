@@ -97,7 +97,7 @@ func (p *Publisher) own(kind int, endpoint string, serve func(*czmq.Sock)) (stri
 
 // bind retries for a second, because libzmq releases the port of a destroyed socket in the background.
 func bind(s *czmq.Sock, endpoint string) error {
-	for deadline := time.Now().Add(time.Second); ; time.Sleep(wait / 10) {
+	for deadline := time.Now().Add(time.Second); ; time.Sleep(retry) {
 		_, err := s.Bind(endpoint)
 		if err == nil {
 			return nil

@@ -39,6 +39,7 @@ func Replay(ctx context.Context, endpoint string, from uint64, o ReplayOptions, 
 	}
 	defer s.Destroy()
 	s.SetSndtimeo(int(wait / time.Millisecond))
+	blocks(s, min(wait, o.Idle/4)) // so that the end of patience is seen
 	if err := s.SendMessage([][]byte{{}, binary.BigEndian.AppendUint64(nil, from)}); err != nil {
 		return fmt.Errorf("ask for a replay: %w", err)
 	}
@@ -58,8 +59,8 @@ func replies(ctx context.Context, s *czmq.Sock, o ReplayOptions, fn func(Frame))
 			if time.Since(heard) > o.Idle {
 				return fmt.Errorf("replay: %w", ErrIdle)
 			}
-			if time.Since(began) < wait/100 {
-				sleep(ctx, wait/10)
+			if time.Since(began) < retry {
+				sleep(ctx, retry)
 			}
 			continue
 		}

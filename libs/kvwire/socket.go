@@ -47,7 +47,8 @@ var (
 )
 
 const (
-	wait       = 100 * time.Millisecond // how long a receive blocks before it looks for cancellation
+	wait       = 500 * time.Millisecond // how long a receive blocks before it looks for cancellation: a thread of each socket wakes so often
+	retry      = 10 * time.Millisecond  // pause after a receive that failed at once
 	maxMessage = 8 << 20                // bytes in one frame
 	maxParts   = 5                      // frames of a message that are kept; the rest is read and dropped
 	endSeq     = ^uint64(0)             // sequence of the message that ends a replay
@@ -83,7 +84,7 @@ func open(kind int) (*czmq.Sock, error) {
 		return nil, fmt.Errorf("prepare czmq: %w", err)
 	}
 	s := czmq.NewSock(kind)
-	s.SetRcvtimeo(int(wait / time.Millisecond))
+	blocks(s, wait)
 	s.SetMaxmsgsize(maxMessage)
 	s.SetLinger(0)
 	s.SetTcpKeepalive(1) // or the loss of a host would never be noticed
@@ -92,6 +93,9 @@ func open(kind int) (*czmq.Sock, error) {
 	s.SetTcpKeepaliveCnt(3)
 	return s, nil
 }
+
+// blocks sets how long a receive blocks at most.
+func blocks(s *czmq.Sock, most time.Duration) { s.SetRcvtimeo(int(most / time.Millisecond)) }
 
 // connect opens a socket that connects to the endpoint, which need not be there yet.
 func connect(kind int, endpoint string, receiveLimit int) (*czmq.Sock, error) {
@@ -113,7 +117,7 @@ func connect(kind int, endpoint string, receiveLimit int) (*czmq.Sock, error) {
 	return s, nil
 }
 
-// receive returns the next message, its surplus frames dropped but counted, or nil after at most `wait`.
+// receive returns the next message, its surplus frames dropped but counted, or nil when it has blocked long enough.
 func receive(s *czmq.Sock) (parts [][]byte, count int) {
 	for {
 		part, more, err := s.RecvFrame()

@@ -51,6 +51,7 @@ func subscribe(ctx context.Context, endpoint string, renew, overlap time.Duratio
 			if time.Since(heard) > overlap {
 				old.Destroy()
 				old = nil
+				blocks(s, wait)
 			}
 		}
 		if hear(ctx, s, fn, bad) {
@@ -62,6 +63,8 @@ func subscribe(ctx context.Context, endpoint string, renew, overlap time.Duratio
 		if old == nil && time.Since(heard) > renew {
 			if next, err := connect(czmq.Sub, endpoint, 1000); err == nil {
 				old, s = s, next
+				blocks(old, retry) // the two are read by turns
+				blocks(s, retry)
 			}
 			heard = time.Now()
 		}
@@ -74,8 +77,8 @@ func hear(ctx context.Context, s *czmq.Sock, fn func(Frame), bad func(string)) b
 	began := time.Now()
 	parts, count := receive(s)
 	if count == 0 {
-		if time.Since(began) < wait/100 {
-			sleep(ctx, wait/10)
+		if time.Since(began) < retry {
+			sleep(ctx, retry)
 		}
 		return false
 	}
