@@ -153,6 +153,12 @@ func (p *Publisher) Close() {
 		close(p.stop)
 	}
 	p.mu.Unlock()
+	if p.replay != "" { // something to receive, so that its thread looks up at once
+		if s, err := connect(czmq.Dealer, p.replay, 0); err == nil {
+			defer s.Destroy()
+			_ = s.SendMessage([][]byte{{}})
+		}
+	}
 	p.done.Wait()
 }
 
