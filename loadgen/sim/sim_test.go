@@ -133,6 +133,22 @@ func TestTimesAreTheFormula(t *testing.T) {
 	}
 }
 
+// atMost holds how many requests are under way whenever one is sent.
+func atMost(t *testing.T, answers []answer, most int) {
+	t.Helper()
+	for _, a := range answers {
+		n := 0
+		for _, b := range answers {
+			if b.sent <= a.sent && a.sent < b.last {
+				n++
+			}
+		}
+		if n > most {
+			t.Fatalf("%d requests under way at %v", n, a.sent)
+		}
+	}
+}
+
 func TestAClosedStageKeepsItsConcurrency(t *testing.T) {
 	stage := Stage{Concurrency: 4}
 	for i := range 10 {
@@ -146,17 +162,7 @@ func TestAClosedStageKeepsItsConcurrency(t *testing.T) {
 	if len(f.answers) != 30 {
 		t.Fatalf("%d answers, want 30", len(f.answers))
 	}
-	for _, a := range f.answers {
-		n := 0
-		for _, b := range f.answers {
-			if b.sent <= a.sent && a.sent < b.last {
-				n++
-			}
-		}
-		if n > 4 {
-			t.Fatalf("%d requests under way at %v", n, a.sent)
-		}
-	}
+	atMost(t, f.answers, 4)
 	if f.answers[0].sent != time.Second {
 		t.Errorf("the first turn is sent at %v, want after its gap", f.answers[0].sent)
 	}
@@ -166,17 +172,7 @@ func TestInFlightIsBounded(t *testing.T) {
 	w := small(4)
 	w.InFlight = 7
 	_, f := run(t, tight("random"), w)
-	for _, a := range f.answers {
-		n := 0
-		for _, b := range f.answers {
-			if b.sent <= a.sent && a.sent < b.last {
-				n++
-			}
-		}
-		if n > 7 {
-			t.Fatalf("%d requests under way at %v", n, a.sent)
-		}
-	}
+	atMost(t, f.answers, 7)
 }
 
 // Lost batches leave the index wrong, lag leaves it late: both cost hits, neither costs answers.
