@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"text/tabwriter"
 	"time"
@@ -112,12 +113,9 @@ func (o *simulateOptions) run(ctx context.Context) error {
 	}
 	var finish func()
 	e.Progress, finish = cellProgress(len(e.Policies) * e.Seeds)
-	var mu sync.Mutex
+	out.Runs = slices.Clone(e.Known) // Run reads Known while runs end
 	e.Ended = func(r sim.Record) {
-		mu.Lock()
-		defer mu.Unlock()
-		e.Known = append(e.Known, r)
-		out.Runs = e.Known
+		out.Runs = append(out.Runs, r)
 		_ = daemon.WriteJSON(o.json, out) // the last writing is the one that counts
 	}
 	runs, err := e.Run(ctx)
