@@ -46,6 +46,9 @@ func (e *Engine) complete(w http.ResponseWriter, r *http.Request, chat bool) {
 		return
 	}
 	defer e.abort(a.requests)
+	if e.o.Submitted != nil {
+		e.o.Submitted(r.Header.Get("X-Request-Id"))
+	}
 	if a.body.Stream {
 		a.stream(w, r)
 		return

@@ -48,7 +48,13 @@ type Options struct {
 	// its lives has.
 	HashSeed string
 	Rank     int // data parallel rank
-	Log      *slog.Logger
+	// Submitted, if not nil, is told of each completion by its X-Request-Id once it waits for its first step. The request
+	// waits for it.
+	Submitted func(requestID string)
+	// Stepped, if not nil, is told after each step how long after its deadline the engine came to end it, in wall time.
+	// The engine's loop waits for it.
+	Stepped func(late time.Duration)
+	Log     *slog.Logger
 }
 
 func (o Options) withDefaults() Options {

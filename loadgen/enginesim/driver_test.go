@@ -416,3 +416,29 @@ func TestRestartEndsWhatItsLastStepWouldHaveFinished(t *testing.T) {
 		t.Fatal("a request of the old life waits for ever")
 	}
 }
+
+// Those who watch an engine hear of each completion, once it is in the queue, and of each step.
+func TestWatchersHearOfRequestsAndSteps(t *testing.T) {
+	submitted, stepped := make(chan string, 10), make(chan time.Duration, 1000)
+	e := start(t, Options{
+		Profile:   Profile{Base: 2},
+		Submitted: func(id string) { submitted <- id },
+		Stepped:   func(late time.Duration) { stepped <- late },
+	})
+	stream(t, e, "/v1/completions", `{"model":"`+testModel+`","prompt":"one two three","max_tokens":5,"stream":true}`)
+	if code, _ := post(t, e, "/v1/completions", `{"model":"`+testModel+`","prompt":[1],"max_tokens":-1}`, nil); code != http.StatusBadRequest {
+		t.Errorf("status %d", code)
+	}
+	quiesce(t, e)
+	if id := <-submitted; id != "my-id" || len(submitted) > 0 {
+		t.Errorf("heard of request %q and of %d more", id, len(submitted))
+	}
+	if n := e.Stats().Steps; n != 5 || int64(len(stepped)) != n {
+		t.Errorf("heard of %d of %d steps", len(stepped), n)
+	}
+	for range len(stepped) {
+		if late := <-stepped; late < 0 || late > 20*time.Second {
+			t.Errorf("a step ended %s after its deadline", late)
+		}
+	}
+}

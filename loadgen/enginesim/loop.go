@@ -50,7 +50,8 @@ func (e *Engine) run(ctx context.Context) {
 		if e.o.EarlyEvents {
 			e.publish(&step, life)
 		}
-		if wait := time.Until(at.next(ready, step.Duration)); wait > 0 {
+		due := at.next(ready, step.Duration)
+		if wait := time.Until(due); wait > 0 {
 			timer.Reset(wait)
 			select {
 			case <-timer.C:
@@ -60,7 +61,11 @@ func (e *Engine) run(ctx context.Context) {
 		} else if ctx.Err() != nil {
 			return
 		}
+		late := time.Since(due)
 		e.finish(&step, life)
+		if e.o.Stepped != nil {
+			e.o.Stepped(late)
+		}
 	}
 }
 

@@ -38,6 +38,10 @@ type Options struct {
 	Tokens      workload.Tokens
 	Client      *http.Client                      // nil means one of its own that keeps Concurrency connections
 	Progress    func(done, all int, last Outcome) // called after each request, from one goroutine at a time; may be nil
+	// RequestID gives a request its X-Request-Id; nil leaves that to the endpoint.
+	RequestID func(request int) string
+	// Sent, if not nil, is called once a request is on its way; the next one is not sent before it returns.
+	Sent func(ctx context.Context, request int)
 }
 
 func (o *Options) complete() error {
@@ -76,6 +80,7 @@ type Outcome struct {
 // Result is a finished or cancelled run: the outcomes of all requests that were due, in order of the trace.
 type Result struct {
 	TimeScale float64
+	Start     time.Time // of the trace: what all times count from
 	Outcomes  []Outcome
 }
 
@@ -94,7 +99,7 @@ func Drive(ctx context.Context, o Options, t workload.Trace) (*Result, error) {
 	err := d.dispatch(ctx, t)
 	d.flying.Wait()
 	slices.SortFunc(d.outcomes, func(a, b Outcome) int { return cmp.Compare(a.Request, b.Request) })
-	return &Result{TimeScale: o.TimeScale, Outcomes: d.outcomes}, err
+	return &Result{TimeScale: o.TimeScale, Start: d.start, Outcomes: d.outcomes}, err
 }
 
 type driver struct {
@@ -161,6 +166,9 @@ func (d *driver) dispatch(ctx context.Context, t workload.Trace) error {
 		}
 		d.flying.Add(1)
 		go d.fly(ctx, next.out, next.body)
+		if d.o.Sent != nil {
+			d.o.Sent(ctx, next.out.Request)
+		}
 	}
 	d.flying.Wait()
 	return ctx.Err()

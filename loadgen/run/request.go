@@ -50,6 +50,9 @@ func (d *driver) send(ctx context.Context, out *Outcome, body []byte) error {
 		return fmt.Errorf("make request: %w", err)
 	}
 	req.Header.Set("Content-Type", "application/json")
+	if d.o.RequestID != nil {
+		req.Header.Set("X-Request-Id", d.o.RequestID(out.Request))
+	}
 	if d.o.Key != "" {
 		req.Header.Set("Authorization", "Bearer "+d.o.Key)
 	}

@@ -121,6 +121,35 @@ func TestDriverIsAnOpenLoop(t *testing.T) {
 	}
 }
 
+// Requests carry the ids that they are given, and each waits until Sent lets it go.
+func TestSentHoldsTheNextRequestBack(t *testing.T) {
+	const n = 5
+	arrived := make(chan string, n)
+	o := serve(t, func(w http.ResponseWriter, r *http.Request) {
+		arrived <- r.Header.Get("X-Request-Id")
+		flush(w, token+usage+done)
+	})
+	o.RequestID = func(request int) string { return fmt.Sprint("r", request) }
+	var got []string
+	o.Sent = func(_ context.Context, request int) {
+		if len(arrived) > 1 {
+			t.Errorf("%d requests under way after request %d was sent", len(arrived), request)
+		}
+		got = append(got, <-arrived)
+	}
+	before := time.Now()
+	res, err := Drive(t.Context(), o, trace(0, 0, 0, 0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := []string{"r0", "r1", "r2", "r3", "r4"}; !slices.Equal(got, want) {
+		t.Errorf("ids %q in order of arrival, want %q", got, want)
+	}
+	if res.Start.Before(before) || res.Start.After(time.Now()) {
+		t.Errorf("the trace began at %s", res.Start)
+	}
+}
+
 func TestTimesAreUnscaled(t *testing.T) {
 	const wait, gap = 30 * time.Millisecond, 10 * time.Millisecond
 	o := serve(t, func(w http.ResponseWriter, r *http.Request) {

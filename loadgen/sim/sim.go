@@ -31,6 +31,8 @@ type Options struct {
 	Scrape    time.Duration     // between two scrapes of an engine's metrics; 0 is 50 ms
 	FrontEnd  time.Duration     // what tokenizing and HTTP add to every TTFT
 	SLO       SLO
+	// Answered, if not nil, is told of each request as it ends.
+	Answered func(Answer) `json:"-"`
 }
 
 // SLO is what a good answer keeps. The zero value is 2 s and 50 ms.

@@ -189,6 +189,9 @@ func (f *world) finish(c *call, refused bool) {
 		sent: c.sent, first: c.first, last: c.last, slowest: c.slowest, engine: c.engine,
 		alone: f.alone(c.prompt),
 	})
+	if f.o.Answered != nil {
+		f.o.Answered(c.answer(f.o.FrontEnd, refused))
+	}
 	f.done++
 	if f.progress != nil && f.done%256 == 0 {
 		f.progress(f.done)

@@ -22,8 +22,9 @@ func root() *ffcli.Command {
   loadgen run --url URL    replay a trace against any OpenAI endpoint
   loadgen rivals           measure the index and stand-ins for others on the same work
   loadgen plane            measure the event plane: engines, ingest, NATS, index
-  loadgen simulate         compare routing policies in virtual time`,
-		Subcommands: []*ffcli.Command{demoCommand(), enginesCommand(), runCommand(), rivalsCommand(), planeCommand(), simulateCommand()},
+  loadgen simulate         compare routing policies in virtual time
+  loadgen realtime         compare real time with virtual time on one trace`,
+		Subcommands: []*ffcli.Command{demoCommand(), enginesCommand(), runCommand(), rivalsCommand(), planeCommand(), simulateCommand(), realtimeCommand()},
 		Exec:        daemon.NoVerb,
 	}
 }
