@@ -112,10 +112,9 @@ type StepResult struct {
 	Events   []kvevent.Event // to be published as one batch, if any
 }
 
-// Output is one generated token.
+// Output is one generated token; Core.Token tells which.
 type Output struct {
 	Request  *Request
-	Token    uint32
 	Index    int  // 0 for the first token
 	Hit      int  // prompt tokens that were found in the cache, or came from a prefill engine
 	Finished bool // the last token; its blocks are free now
@@ -153,8 +152,7 @@ func (c *Core) Submit(r *Request) error {
 		if n := len(c.spare); n > 0 {
 			s, c.spare = c.spare[n-1], c.spare[:n-1]
 		}
-		s.start(r, c.root)
-		c.hashBlocks(s)
+		c.start(s, r)
 	}
 	r.prepared, r.by = nil, nil
 	c.ids[r.ID] = s
@@ -166,8 +164,7 @@ func (c *Core) Submit(r *Request) error {
 // with VLLMHash). Unlike all other methods it may be called while others run.
 func (c *Core) Prepare(r *Request) {
 	s := &sequence{}
-	s.start(r, c.root)
-	c.hashBlocks(s)
+	c.start(s, r)
 	r.prepared, r.by = s, c
 }
 
@@ -242,10 +239,16 @@ func (c *Core) update(r *StepResult) {
 	ended := false
 	for _, s := range c.step {
 		s.done += s.n
-		if s.done < len(s.tokens) {
+		if s.done < s.length {
 			continue
 		}
-		o := c.generate(s)
+		if s.output == 0 {
+			c.stats.PromptTokens += int64(s.length)
+		}
+		s.decodes = true
+		s.length++
+		s.output++
+		o := Output{Request: s.req, Index: s.output - 1, Hit: s.hit, Finished: s.output >= s.most}
 		r.Outputs = append(r.Outputs, o)
 		if o.Finished {
 			c.end(s)
@@ -253,29 +256,15 @@ func (c *Core) update(r *StepResult) {
 			ended = true
 		}
 	}
+	c.stats.GeneratedTokens += int64(len(r.Outputs))
 	if ended {
 		c.running = slices.DeleteFunc(c.running, func(s *sequence) bool { return s.gone })
 	}
 }
 
-// generate appends one token to s.
-func (c *Core) generate(s *sequence) Output {
-	token := c.o.Answer(s.req, s.output)
-	s.tokens = append(s.tokens, token)
-	if len(s.tokens)%c.o.BlockSize == 0 {
-		c.hashBlocks(s)
-	}
-	s.decodes = true
-	if s.output == 0 {
-		c.stats.PromptTokens += int64(len(s.req.Prompt))
-	}
-	c.stats.GeneratedTokens++
-	s.output++
-	return Output{
-		Request: s.req, Token: token, Index: s.output - 1, Hit: s.hit,
-		Finished: s.output >= s.req.MaxTokens || len(s.tokens) >= c.o.MaxModelLen,
-	}
-}
+// Token returns token number i of the answer to r, from 0. It may be called at any time, and while other methods run
+// if CoreOptions.Answer may.
+func (c *Core) Token(r *Request, i int) uint32 { return c.o.Answer(r, i) }
 
 // end frees what a sequence holds. The caller takes it out of the queues.
 func (c *Core) end(s *sequence) {

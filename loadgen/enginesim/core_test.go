@@ -153,7 +153,7 @@ func TestNothingWaitsThatCouldRun(t *testing.T) {
 		default:
 			s := c.waiting[0]
 			idle := c.find(s)
-			if c.lacks(s, min(len(s.tokens)-s.done, left))+idle <= c.pool.free {
+			if c.lacks(s, min(s.length-s.done, left))+idle <= c.pool.free {
 				t.Fatalf("the head waits though it fits")
 			}
 			s.rewind()
@@ -258,7 +258,7 @@ func TestPreemptionRecomputesAndCountsHitsOnce(t *testing.T) {
 			if o.Index != len(tokens[o.Request.ID]) {
 				t.Fatalf("token %d of %s came as number %d", len(tokens[o.Request.ID]), o.Request.ID, o.Index)
 			}
-			tokens[o.Request.ID] = append(tokens[o.Request.ID], o.Token)
+			tokens[o.Request.ID] = append(tokens[o.Request.ID], c.Token(o.Request, o.Index))
 			if o.Finished {
 				order = append(order, o.Request.ID)
 			}
@@ -397,7 +397,7 @@ func TestConversationExtendsThePrefix(t *testing.T) {
 		var step StepResult
 		for c.Step(&step) {
 			for _, o := range step.Outputs {
-				next = append(next, o.Token)
+				next = append(next, c.Token(o.Request, o.Index))
 				// The last token of the answer before was never computed; the prompt goes on for 7 tokens behind it.
 				if want := (len(prompt) - 7 - 1) / 16 * 16; turn > 0 && o.Hit != want {
 					t.Fatalf("turn %d: hit %d, want %d of %d", turn, o.Hit, want, len(prompt))

@@ -52,5 +52,10 @@ func (h QuickHash) Next(dst, parent []byte, tokens []uint32, extra []kvevent.Ext
 		buf = binary.LittleEndian.AppendUint64(buf, uint64(x.Offset))
 		buf = binary.LittleEndian.AppendUint64(buf, uint64(x.Int))
 	}
-	return binary.BigEndian.AppendUint64(dst, xxh3.HashSeed(buf, blockkey.Low64(parent)))
+	return h.digest(dst, xxh3.HashSeed(buf, blockkey.Low64(parent)))
+}
+
+// digest appends the digest of which events carry that hash.
+func (QuickHash) digest(dst []byte, hash uint64) []byte {
+	return binary.BigEndian.AppendUint64(dst, hash)
 }

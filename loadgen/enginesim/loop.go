@@ -100,7 +100,7 @@ func (e *Engine) finish(step *StepResult, life int) {
 	for _, o := range step.Outputs {
 		if c, ok := o.Request.Tag.(*choice); ok {
 			e.metrics.token(c, &o, now)
-			c.call.push(emitted{choice: c.index, token: o.Token, index: o.Index, hit: o.Hit, last: o.Finished})
+			c.call.push(emitted{choice: c.index, token: e.core.Token(o.Request, o.Index), index: o.Index, hit: o.Hit, last: o.Finished})
 		}
 	}
 }

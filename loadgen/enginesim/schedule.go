@@ -19,7 +19,14 @@ func (c *Core) schedule() Load {
 func (c *Core) continueRunning(budget int, load *Load) (left int, preempted bool) {
 	for i := 0; i < len(c.running) && budget > 0; i++ {
 		s := c.running[i]
-		n := min(len(s.tokens)-s.done, budget)
+		if s.done < s.edge && s.done+1 == s.length && s.decodes { // what most sequences do in most steps
+			s.n = 1
+			load.add(1, s.done, true)
+			c.step = append(c.step, s)
+			budget--
+			continue
+		}
+		n := min(s.length-s.done, budget)
 		for c.lacks(s, n) > c.pool.free {
 			last := c.running[len(c.running)-1]
 			c.running = c.running[:len(c.running)-1]
@@ -41,9 +48,9 @@ func (c *Core) admit(budget int, load *Load) {
 		s := c.waiting[0]
 		idle := c.find(s)
 		if s.req.Remote && !s.seen {
-			s.done = len(s.tokens) - 1
+			s.done = s.length - 1
 		}
-		n := min(len(s.tokens)-s.done, budget)
+		n := min(s.length-s.done, budget)
 		if c.lacks(s, n)+idle > c.pool.free {
 			s.rewind()
 			return
@@ -66,7 +73,9 @@ func (c *Core) admit(budget int, load *Load) {
 // find looks up the longest cached prefix of s, and returns how many of its blocks lie in the free queue. The last
 // token is never taken from the cache: one must be computed to generate the next.
 func (c *Core) find(s *sequence) (idle int) {
-	for _, hash := range s.hashes[:(len(s.tokens)-1)/c.o.BlockSize] {
+	full := (s.length - 1) / c.o.BlockSize
+	c.hashBlocks(s, full)
+	for _, hash := range s.hashes[:full] {
 		id, ok := c.pool.lookup(hash)
 		if !ok {
 			break
@@ -98,10 +107,16 @@ func (c *Core) compute(s *sequence, n int, load *Load) {
 	s.n = n
 	load.add(n, s.done, s.decodes && n == 1)
 	c.step = append(c.step, s)
-	full := (s.done + n) / c.o.BlockSize
+	end := s.done + n
+	full := end / c.o.BlockSize
+	s.edge = end
+	if full*c.o.BlockSize < end {
+		s.edge = (full+1)*c.o.BlockSize - 1
+	}
 	if full <= s.cached {
 		return
 	}
+	c.hashBlocks(s, full)
 	for i := s.cached; i < full; i++ {
 		c.pool.cache(s.blocks[i], s.hashes[i])
 	}

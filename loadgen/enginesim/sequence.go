@@ -22,6 +22,9 @@ type Request struct {
 	// Remote says that a prefill engine has computed the prompt: its KV is here when the request is admitted, and only
 	// the last token is computed again. The transfer takes no time.
 	Remote bool
+	// Hashes are the engine hashes of the prompt's full blocks, where the caller knows them: then they are not computed
+	// once more. Only with QuickHash of the core's seed, and without what extra keys stand for.
+	Hashes []uint64
 	Tag    any // the caller's own
 
 	prepared *sequence // by Prepare of the core by
@@ -30,39 +33,50 @@ type Request struct {
 
 // sequence is a request in the core.
 type sequence struct {
+	// What each step reads, in one line of the processor's cache.
 	req     *Request
-	tokens  []uint32 // prompt and answer so far
-	hashes  []uint64 // engine hashes of all full blocks of tokens
+	length  int  // tokens of the prompt and of the answer so far
+	done    int  // tokens computed
+	edge    int  // up to here tokens computed one by one neither begin nor fill a block
+	output  int  // tokens generated
+	most    int  // tokens to generate
+	n       int  // tokens computed in this step
+	decodes bool // has generated since its last admission
+	seen    bool // was admitted once
+	plain   bool // no block has extra keys
+	gone    bool // finished or aborted
+	hit     int  // prompt tokens found at first admission
+
+	tokens  []uint32 // prompt and, as far as its blocks are full, answer
+	hashes  []uint64 // engine hashes of full blocks, as far as they were needed
 	digest  []byte   // digest of the last of them, or the root
 	blocks  []int32  // physical blocks, those of hashes first
 	cached  int      // blocks entered in the pool's map, or hit there, since the last admission
-	done    int      // tokens computed
-	n       int      // tokens computed in this step
-	output  int      // tokens generated
-	hit     int      // prompt tokens found at first admission
-	decodes bool     // has generated since its last admission
-	seen    bool     // was admitted once
-	plain   bool     // no block has extra keys
-	gone    bool     // finished or aborted
 	scratch []byte
 }
 
-// start makes s the sequence of r, keeping its slices.
-func (s *sequence) start(r *Request, root []byte) {
+// start makes s the sequence of r, keeping its slices, and hashes the prompt. It touches nothing else.
+func (c *Core) start(s *sequence, r *Request) {
 	*s = sequence{
 		req:     r,
+		length:  len(r.Prompt),
+		most:    min(r.MaxTokens, c.o.MaxModelLen-len(r.Prompt)),
 		tokens:  append(s.tokens[:0], r.Prompt...),
-		hashes:  s.hashes[:0],
-		digest:  append(s.digest[:0], root...),
+		hashes:  append(s.hashes[:0], r.Hashes...),
+		digest:  append(s.digest[:0], c.root...),
 		blocks:  s.blocks[:0],
 		scratch: s.scratch,
 		plain:   r.LoRA == "" && r.Salt == "" && len(r.Items) == 0,
 	}
+	if n := len(r.Hashes); n > 0 {
+		s.digest = QuickHash{}.digest(s.digest[:0], r.Hashes[n-1])
+	}
+	c.hashBlocks(s, len(r.Prompt)/c.o.BlockSize)
 }
 
 // rewind forgets what was computed: the sequence waits again, with all its tokens.
 func (s *sequence) rewind() {
-	s.blocks, s.cached, s.done, s.n, s.decodes = s.blocks[:0], 0, 0, 0, false
+	s.blocks, s.cached, s.done, s.edge, s.n, s.decodes = s.blocks[:0], 0, 0, 0, 0, false
 }
 
 // extra returns the extra keys of block i, or nil.
@@ -76,10 +90,13 @@ func (c *Core) extra(s *sequence, i int) []kvevent.ExtraKey {
 	}, i*c.o.BlockSize)
 }
 
-// hashBlocks hashes the blocks of s that have become full. It touches nothing else.
-func (c *Core) hashBlocks(s *sequence) {
+// hashBlocks makes the hashes of the first n blocks of s known, and the answer's tokens in them. It touches nothing else.
+func (c *Core) hashBlocks(s *sequence, n int) {
 	size := c.o.BlockSize
-	for i := len(s.hashes); (i+1)*size <= len(s.tokens); i++ {
+	for i := len(s.tokens); i < n*size; i++ {
+		s.tokens = append(s.tokens, c.o.Answer(s.req, i-len(s.req.Prompt)))
+	}
+	for i := len(s.hashes); i < n; i++ {
 		s.scratch = c.o.Hash.Next(s.scratch[:0], s.digest, s.tokens[i*size:(i+1)*size], c.extra(s, i))
 		s.digest = append(s.digest[:0], s.scratch...)
 		s.hashes = append(s.hashes, blockkey.Low64(s.digest))

@@ -1,0 +1,67 @@
+package sim
+
+import (
+	"runtime/debug"
+	"testing"
+	"time"
+
+	"github.com/warmpath/warmpath/loadgen/workload"
+)
+
+// BenchmarkSimulate runs a reference workload under our policy; one op is the whole run, on one core but for the
+// garbage collector. W8 is an hour of conversations on 16 engines, its arrivals off their grid.
+func BenchmarkSimulate(b *testing.B) {
+	w1, _ := Find(Catalogue(), "W1")
+	benchmarkScene(b, "W1", w1)
+	name, trace := "W8-generated", workload.Trace{}
+	if path, ok := workload.Find("."); ok {
+		t, err := workload.Open(path)
+		if err != nil {
+			b.Fatal(err)
+		}
+		name, trace = "W8", t
+	} else {
+		trace = workload.Generate(time.Hour, 1)
+	}
+	benchmarkScene(b, name, Replay(name, trace, 16, 1, 3*time.Second))
+}
+
+func benchmarkScene(b *testing.B, name string, s Scene) {
+	b.Run(name, func(b *testing.B) {
+		w := s.Make(1)
+		o := s.Fleet
+		o.Profile, o.Policy, o.Seed = o.Profile.Scale(s.Scale), "warm", 1
+		blocks := 0
+		for _, stage := range w.Stages {
+			for _, session := range stage.Sessions {
+				for _, t := range session.Turns {
+					blocks += t.Prompt.Len() / 16
+				}
+			}
+		}
+		debug.FreeOSMemory()
+		tokens := 0
+		b.ReportAllocs()
+		for b.Loop() {
+			_, f := runWorld(b, o, &w)
+			for i := range f.answers {
+				tokens += f.answers[i].output
+			}
+		}
+		b.ReportMetric(float64(tokens)/b.Elapsed().Seconds(), "decode-tok/s")
+		b.ReportMetric(float64(blocks)*float64(b.N)/b.Elapsed().Seconds(), "prompt-blocks/s")
+	})
+}
+
+func runWorld(b *testing.B, o Options, w *Workload) (*Result, *world) {
+	o, err := o.withDefaults()
+	if err != nil {
+		b.Fatal(err)
+	}
+	f, err := newWorld(o, w)
+	if err != nil {
+		b.Fatal(err)
+	}
+	f.run(w)
+	return f.result(w), f
+}
