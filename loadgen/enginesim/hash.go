@@ -55,6 +55,17 @@ func (h QuickHash) Next(dst, parent []byte, tokens []uint32, extra []kvevent.Ext
 	return h.digest(dst, xxh3.HashSeed(buf, blockkey.Low64(parent)))
 }
 
+// Chain appends the engine hashes of the full blocks of tokens that nothing but tokens tells apart.
+func (h QuickHash) Chain(dst []uint64, tokens []uint32, blockSize int) []uint64 {
+	var room [8]byte
+	digest := h.digest(room[:0], h.Seed)
+	for ; len(tokens) >= blockSize; tokens = tokens[blockSize:] {
+		digest = h.Next(digest[:0], digest, tokens[:blockSize], nil)
+		dst = append(dst, blockkey.Low64(digest))
+	}
+	return dst
+}
+
 // digest appends the digest of which events carry that hash.
 func (QuickHash) digest(dst []byte, hash uint64) []byte {
 	return binary.BigEndian.AppendUint64(dst, hash)

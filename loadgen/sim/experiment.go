@@ -77,6 +77,7 @@ func (e *Experiment) Run(ctx context.Context) ([]Record, error) {
 func (e *Experiment) workload(seed uint64) (*Workload, float64) {
 	w := e.Scene.Make(seed)
 	o, _ := e.Scene.Fleet.withDefaults()
+	w.prompts = newPrompts(&w, o.BlockSize)
 	return &w, Ideal(&w, int(float64(o.Pods*o.Profile.KVTokens)*o.KV), o.BlockSize)
 }
 

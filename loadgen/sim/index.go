@@ -1,7 +1,6 @@
 package sim
 
 import (
-	"github.com/warmpath/warmpath/libs/blockkey"
 	"github.com/warmpath/warmpath/libs/kvevent"
 	"github.com/warmpath/warmpath/libs/prefix"
 	scorerv1 "github.com/warmpath/warmpath/proto/warmpath/scorer/v1"
@@ -20,9 +19,10 @@ type index struct {
 	depths  []prefix.Depth
 	scores  []scorerv1.EngineScore
 	score   scorerv1.ScoreResponse
+	spare   []*batch
 }
 
-// batch is what one step of an engine changed.
+// batch is what one step of an engine changed. It is used again when it has been applied.
 type batch struct {
 	engine int
 	runs   []prefix.Run
@@ -45,11 +45,13 @@ func newIndex(ids []string, size int, blocks []int) *index {
 
 // fold folds an engine's events; nil where nothing becomes visible by them.
 func (x *index) fold(engine int, events []kvevent.Event) *batch {
-	b := &batch{engine: engine}
-	for i := range events {
-		b.runs = x.folds[engine].Fold(&events[i], b.runs)
+	b := &batch{}
+	if n := len(x.spare); n > 0 {
+		b, x.spare = x.spare[n-1], x.spare[:n-1]
 	}
+	b.engine, b.runs = engine, x.folds[engine].FoldAll(events, b.runs[:0])
 	if len(b.runs) == 0 {
+		x.spare = append(x.spare, b)
 		return nil
 	}
 	return b
@@ -60,14 +62,15 @@ func (x *index) apply(b *batch) {
 	for i := range b.runs {
 		x.x.Apply(x.ids[b.engine], &b.runs[i])
 	}
+	clear(b.runs)
+	x.spare = append(x.spare, b)
 }
 
-// ask answers as the scorer does. The answer is valid until the next one.
-func (x *index) ask(tokens []uint32) *scorerv1.ScoreResponse {
+// ask answers as the scorer does, for a prompt of so many tokens and these block keys. The answer is valid until the
+// next one; the router keeps the keys of requests under way.
+func (x *index) ask(tokens int, keys []uint64) *scorerv1.ScoreResponse {
 	s := &x.score
-	s.PromptTokens = uint32(len(tokens))
-	// The router keeps the keys of requests under way.
-	s.Keys = blockkey.Keys(make([]uint64, 0, len(tokens)/x.size), blockkey.Scope{Pool: poolID, BlockSize: x.size}, tokens, nil)
+	s.PromptTokens, s.Keys = uint32(tokens), keys
 	x.depths = x.x.Match(s.Keys, x.depths[:0])
 	for _, d := range x.depths {
 		i := x.numbers[d.Engine]

@@ -60,6 +60,8 @@ type Workload struct {
 	// InFlight bounds the requests that the client has under way; what comes above it waits in the client, unmeasured,
 	// as that of inference-perf does. 0 is without bound.
 	InFlight int
+
+	prompts *prompts // nil until several runs are to share them
 }
 
 // Requests counts the turns of all stages.

@@ -13,13 +13,12 @@ const modelName = "model"
 
 // router is a router as the service has it, with virtual time for the clock.
 type router struct {
-	pool   *ledger.Pool
-	view   *fleet.View
-	index  *index
-	rival  *rival // nil where the router's own policies choose
-	epoch  time.Time
-	tokens []uint32 // of the prompt in hand
-	wish   ledger.Wish
+	pool  *ledger.Pool
+	view  *fleet.View
+	index *index
+	rival *rival // nil where the router's own policies choose
+	epoch time.Time
+	wish  ledger.Wish
 }
 
 // booking is a request's place in the router's books.
@@ -53,9 +52,9 @@ func newRouter(o Options, engines []*engine) (*router, error) {
 	return r, nil
 }
 
-// choose routes the prompt in r.tokens and books it.
-func (r *router) choose(now time.Duration, turn *Turn) booking {
-	r.wish.Score, r.wish.Bytes = r.index.ask(r.tokens), 4*len(r.tokens)
+// choose routes a turn, of which p is the prompt, and books it.
+func (r *router) choose(now time.Duration, turn *Turn, p *prompt) booking {
+	r.wish.Score, r.wish.Bytes = r.index.ask(p.length, p.keys), 4*p.length
 	if r.rival != nil {
 		r.rival.keys, r.rival.turn = r.wish.Score.Keys, turn
 	}

@@ -77,7 +77,7 @@ func TestTheIndexEndsAsTheCachesAre(t *testing.T) {
 	for _, stage := range w.Stages {
 		for _, s := range stage.Sessions {
 			tokens := s.Turns[0].Prompt.Append(nil)
-			got := x.ask(tokens)
+			got := x.ask(len(tokens), blockkey.Keys(nil, blockkey.Scope{Pool: poolID, BlockSize: 16}, tokens, nil))
 			for i, e := range f.engines {
 				held, digest, cached := 0, hash.Root(), e.core.Cached()
 				for at := 0; at+16 <= len(tokens); at += 16 {

@@ -1,8 +1,8 @@
 package sim
 
 import (
-	"fmt"
 	"math/rand/v2"
+	"strconv"
 	"time"
 
 	"github.com/warmpath/warmpath/loadgen/enginesim"
@@ -16,6 +16,8 @@ type world struct {
 	router  *router
 	client  client
 	lose    *rand.Rand
+	prompts *prompts
+	tokens  []uint32 // of the prompt in hand, where they are not kept
 
 	progress func(done int)
 	done     int
@@ -69,7 +71,8 @@ func newWorld(o Options, w *Workload) (*world, error) {
 	if o.Policy == "oracle" {
 		o.Lag = 0
 	}
-	f := &world{o: o, lose: rand.New(rand.NewPCG(o.Seed, 0x105e)), answers: make([]answer, 0, w.Requests())}
+	f := &world{o: o, lose: rand.New(rand.NewPCG(o.Seed, 0x105e)), answers: make([]answer, 0, w.Requests()),
+		prompts: w.hashed(o.BlockSize)}
 	for i := range o.Pods {
 		profile := o.Profile
 		if slower := o.Slow[i]; slower > 0 {
@@ -122,11 +125,17 @@ func (f *world) send(s *session) {
 	turn := &s.turns[s.next]
 	s.next++
 	c := &call{session: s, stage: f.client.stage, sent: f.clock.now}
-	f.router.tokens = turn.Prompt.Append(f.router.tokens[:0])
-	c.prompt = len(f.router.tokens)
-	c.booked = f.router.choose(f.clock.now, turn)
+	p := f.prompts.of[idOf(turn.Prompt)]
+	c.prompt = p.length
+	c.booked = f.router.choose(f.clock.now, turn, p)
 	c.engine = c.booked.engine
-	c.request = enginesim.Request{ID: fmt.Sprint(f.client.sent), Prompt: f.router.tokens, MaxTokens: turn.Output, Answer: f.client.sent, Tag: c}
+	c.request = enginesim.Request{
+		ID: strconv.FormatUint(f.client.sent, 10), Prompt: p.tokens, Hashes: p.hashes, MaxTokens: turn.Output, Answer: f.client.sent, Tag: c,
+	}
+	if p.tokens == nil {
+		f.tokens = turn.Prompt.Append(f.tokens[:0])
+		c.request.Prompt = f.tokens
+	}
 	f.client.sent++
 	e := f.engines[c.engine]
 	if err := e.core.Submit(&c.request); err != nil {
