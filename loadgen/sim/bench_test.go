@@ -15,15 +15,13 @@ import (
 func BenchmarkSimulate(b *testing.B) {
 	w1, _ := Find(Catalogue(), "W1")
 	benchmarkScene(b, "W1", w1)
-	name, trace := "W8-generated", workload.Trace{}
+	name, trace := "W8-generated", workload.Generate(time.Hour, 1)
 	if path, ok := workload.Find("."); ok {
 		t, err := workload.Open(path)
 		if err != nil {
 			b.Fatal(err)
 		}
 		name, trace = "W8", t
-	} else {
-		trace = workload.Generate(time.Hour, 1)
 	}
 	benchmarkScene(b, name, Replay(name, trace, 16, 1, 3*time.Second))
 }
