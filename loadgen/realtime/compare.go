@@ -55,10 +55,18 @@ type Explained struct {
 	TPOT       Spread  `json:"tpot_difference_ms"`
 	Late       Spread  `json:"sent_late_ms"`   // from when a request was due until it was sent
 	Path       Spread  `json:"path_ms"`        // from there until it waited in an engine: HTTP, router, scorer, reading of the body, hashing
+	ByPrompt   []Path  `json:"path_by_prompt"` // the path again: reading a body takes long where it is long
 	Rest       Spread  `json:"in_engine_ms"`   // difference of the time from there to the first token, front end left out
 	Steps      Spread  `json:"steps_late_ms"`  // how long after its deadline a step ended
 	Stages     Stages  `json:"router_mean_ms"` // parts of the path
 	Process    Process `json:"process"`
+}
+
+// Path is the path of prompts up to a length.
+type Path struct {
+	Tokens   int     `json:"tokens"` // that such a prompt has at most; 0 is without bound
+	Requests int     `json:"requests"`
+	Mean     float64 `json:"mean_ms"`
 }
 
 // Stages are the means of the router's stages.
@@ -108,7 +116,14 @@ type comparison struct {
 	ttft, tpot    []float64
 	late, path    []float64
 	rest          []float64
+	byPrompt      [4]struct {
+		requests int
+		seconds  float64
+	}
 }
+
+// lengths are the bounds of Explained.ByPrompt.
+var lengths = [4]int{4096, 16_384, 65_536, 0}
 
 // half is one side under way.
 type half struct {
@@ -142,15 +157,21 @@ func (c *comparison) pair(v *sim.Answer, out *run.Outcome) {
 	if at := c.m.Gate.Reached(out.Request); !at.IsZero() {
 		reached := at.Sub(c.m.Result.Start)
 		c.path = append(c.path, (reached - out.Sent).Seconds())
+		p := &c.byPrompt[slices.IndexFunc(lengths[:], func(most int) bool { return out.Prompt <= most || most == 0 })]
+		p.requests, p.seconds = p.requests+1, p.seconds+(reached-out.Sent).Seconds()
 		c.rest = append(c.rest, (out.First - reached - (v.TTFT - c.frontEnd)).Seconds())
 	}
 }
 
 func (c *comparison) explained() Explained {
 	stage := func(name string) float64 { return 1000 * c.m.Stages[name] }
+	var paths []Path
+	for i, p := range c.byPrompt {
+		paths = append(paths, Path{lengths[i], p.requests, 1000 * ratio(p.seconds, float64(p.requests))})
+	}
 	return Explained{
 		FrontEnd: 1000 * c.frontEnd.Seconds(), SameEngine: c.same, SameHit: c.hit,
-		TTFT: spread(c.ttft), TPOT: spread(c.tpot), Late: spread(c.late), Path: spread(c.path), Rest: spread(c.rest),
+		TTFT: spread(c.ttft), TPOT: spread(c.tpot), Late: spread(c.late), Path: spread(c.path), ByPrompt: paths, Rest: spread(c.rest),
 		Steps: spread(c.m.Steps), Stages: Stages{Read: stage("read"), Score: stage("score"), Pick: stage("pick")},
 		Process: c.m.Took,
 	}

@@ -27,7 +27,7 @@ func measured(t *testing.T) *Measured {
 		Result: &run.Result{Start: time.Now().Add(-time.Hour), Outcomes: []run.Outcome{
 			{Request: 0, Intended: 1000 * ms, Sent: 1001 * ms, First: 1113 * ms, Last: 1313 * ms, Prompt: 100, Cached: 48, Output: 11, Engine: "b"},
 			{Request: 1, Intended: 1500 * ms, Sent: 1500 * ms, Err: errors.New("cut off")},
-			{Request: 2, Intended: 2000 * ms, Sent: 2000 * ms, First: 2206 * ms, Last: 2206 * ms, Prompt: 300, Cached: 32, Output: 1, Engine: "a"},
+			{Request: 2, Intended: 2000 * ms, Sent: 2000 * ms, First: 2206 * ms, Last: 2206 * ms, Prompt: 70_000, Cached: 32, Output: 1, Engine: "a"},
 			{Request: 3, Intended: 2000 * ms, Sent: 2000 * ms, First: 2206 * ms, Last: 2206 * ms, Prompt: 300, Cached: -1, Output: 1, Engine: "a"},
 		}},
 	}
@@ -41,7 +41,7 @@ func TestCompare(t *testing.T) {
 	virtual := []sim.Answer{
 		{Request: 0, Engine: 0, Prompt: 100, Hit: 48, Output: 11, TTFT: 108 * ms, TPOT: 20 * ms},
 		{Request: 1, Engine: 1, Prompt: 200, Output: 3, TTFT: time.Hour, TPOT: time.Hour},
-		{Request: 2, Engine: 0, Prompt: 300, Hit: 16, Output: 1, TTFT: 205 * ms},
+		{Request: 2, Engine: 0, Prompt: 70_000, Hit: 16, Output: 1, TTFT: 205 * ms},
 		{Request: 3, Engine: 1, Prompt: 300, Refused: true},
 	}
 	r := Compare(virtual, measured(t), 2, 5*ms)
@@ -49,16 +49,16 @@ func TestCompare(t *testing.T) {
 		Requests: 2, Agree: true,
 		Virtual: Side{
 			TTFTMean: .1565, TTFTP50: .108, TTFTP90: .205, TPOTMean: .02, TPOTP50: .02, TPOTP90: .02,
-			HitRatio: .16, HitTokens: 64, PerEngine: []int{2, 0}, Failed: 1,
+			HitRatio: 64. / 70_100, HitTokens: 64, PerEngine: []int{2, 0}, Failed: 1,
 		},
 		Real: Side{
 			TTFTMean: .1595, TTFTP50: .113, TTFTP90: .206, TPOTMean: .02, TPOTP50: .02, TPOTP90: .02,
-			HitRatio: .2, HitTokens: 80, PerEngine: []int{1, 1}, Failed: 1,
+			HitRatio: 80. / 70_100, HitTokens: 80, PerEngine: []int{1, 1}, Failed: 1,
 		},
 		TTFTRatio: .1595 / .1565, TPOTRatio: 1,
 		Explained: Explained{
 			FrontEnd: 5, SameEngine: 1, SameHit: 1,
-			TTFT: Spread{3, 1, 1, 5, 5, 5}, Late: Spread{.5, 0, 0, 1, 1, 1}, Path: Spread{5, 4, 4, 6, 6, 6}, Rest: Spread{2.5, 0, 0, 5, 5, 5},
+			TTFT: Spread{3, 1, 1, 5, 5, 5}, Late: Spread{.5, 0, 0, 1, 1, 1}, Path: Spread{5, 4, 4, 6, 6, 6}, ByPrompt: []Path{{4096, 1, 4}, {16_384, 0, 0}, {65_536, 0, 0}, {0, 1, 6}}, Rest: Spread{2.5, 0, 0, 5, 5, 5},
 			Steps: Spread{2, 1, 1, 3, 3, 3}, Stages: Stages{Score: 2}, Process: Process{Cores: .5},
 		},
 	}
@@ -79,6 +79,14 @@ func near(a, b reflect.Value) bool {
 	case reflect.Struct:
 		for i := range a.NumField() {
 			if !near(a.Field(i), b.Field(i)) {
+				return false
+			}
+		}
+		return true
+	}
+	if a.Kind() == reflect.Slice && a.Len() == b.Len() {
+		for i := range a.Len() {
+			if !near(a.Index(i), b.Index(i)) {
 				return false
 			}
 		}

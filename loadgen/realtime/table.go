@@ -59,6 +59,14 @@ func (e *Explained) table(w io.Writer, requests int) error {
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("write table: %w", err)
 	}
+	fmt.Fprint(w, "The means of the three indented lines, less the front end, add up to that of TTFT.\n\npath by prompt")
+	for _, p := range e.ByPrompt {
+		bound := fmt.Sprintf("up to %d", p.Tokens)
+		if p.Tokens == 0 {
+			bound = "longer"
+		}
+		fmt.Fprintf(w, "  %s: %.2f ms (%d)", bound, p.Mean, p.Requests)
+	}
 	p := &e.Process
 	_, err := fmt.Fprintf(w, `
 front end      %.2f ms from client to queue and back on idle engines, measured before; in virtual time a part of each TTFT

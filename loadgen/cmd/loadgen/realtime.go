@@ -94,8 +94,12 @@ func (c *realtimeCheck) run(ctx context.Context, _ []string) error {
 }
 
 func (c *realtimeCheck) print(r *realtime.Report) error {
+	name := r.Trace
+	if name == workload.Generated {
+		name = "generated (a stand-in for the conversation trace)"
+	}
 	fmt.Printf("trace %s, %.0f s of it at time scale 1, arrivals later by up to %g s; %d engines of %d KV tokens, %s\n\n",
-		r.Trace, r.Seconds, c.trace.jitter, c.engines, c.profile.KVTokens, realtime.Policy)
+		name, r.Seconds, c.trace.jitter, c.engines, c.profile.KVTokens, realtime.Policy)
 	if err := r.Table(os.Stdout); err != nil {
 		return err
 	}
