@@ -7,7 +7,7 @@
 //
 // It refuses to guess: answers are hashes and always as long as asked for, tokens come from a toy tokenizer, and step
 // times from a formula with fitted constants (Profile). It does not model pipeline or expert parallelism, speculative
-// decoding, offloading tiers, hybrid caches, or the time that KV takes from a prefill to a decode engine.
+// decoding, offloading tiers or hybrid caches. The time that KV takes from a prefill to a decode engine is its driver's.
 package enginesim
 
 import (
@@ -26,7 +26,7 @@ import (
 var (
 	ErrTooLong   = errors.New("enginesim: prompt is longer than the context or the KV cache")
 	ErrEmpty     = errors.New("enginesim: prompt or answer of no tokens")
-	ErrDuplicate = errors.New("enginesim: a request of this id is in the engine")
+	ErrDuplicate = errors.New("enginesim: a request of this id, or its pinned blocks, is in the engine")
 )
 
 // CoreOptions describes an engine. The zero value is an instant engine of 1,024 blocks of 16 tokens.
@@ -79,6 +79,9 @@ type Core struct {
 	waiting []*sequence // head first
 	running []*sequence // in order of admission
 	step    []*sequence // scheduled in this step, in order
+	pulling int         // sequences that have blocks and wait for their KV
+	pulls   []Pull      // begun in this step
+	pinned  map[string][]int32
 	events  []kvevent.Event
 	cleared bool                 // AllBlocksCleared is due with the next step
 	gone    []uint64             // hashes of this step's Removed events
@@ -90,7 +93,7 @@ type Core struct {
 
 // Stats are what an engine counts. Counters only grow within one life.
 type Stats struct {
-	Running, Waiting int
+	Running, Waiting int // waiting also for KV of a prefill engine
 	Blocks, Free     int // physical blocks, and those that no sequence uses (cached or not)
 	Cached           int // blocks that may be hit, copies counted
 	Steps            int64
@@ -110,6 +113,7 @@ type StepResult struct {
 	Load     Load
 	Outputs  []Output
 	Events   []kvevent.Event // to be published as one batch, if any
+	Pulls    []Pull          // KV that is to be fetched from now on; Pulled when it is here
 }
 
 // Output is one generated token; Core.Token tells which.
@@ -143,7 +147,7 @@ func (c *Core) Submit(r *Request) error {
 	if len(r.Prompt)+1 > c.o.MaxModelLen {
 		return fmt.Errorf("%w: %d tokens, at most %d", ErrTooLong, len(r.Prompt), c.o.MaxModelLen-1)
 	}
-	if c.ids[r.ID] != nil {
+	if c.ids[r.ID] != nil || c.pinned[r.ID] != nil {
 		return fmt.Errorf("%w: %s", ErrDuplicate, r.ID)
 	}
 	s := r.prepared
@@ -168,11 +172,15 @@ func (c *Core) Prepare(r *Request) {
 	r.prepared, r.by = s, c
 }
 
-// Abort forgets a request and frees its blocks; what it announced stays cached. It returns false for an unknown id.
+// Abort forgets a request and frees its blocks, pinned ones too; what it announced stays cached. It returns false for
+// an unknown id.
 func (c *Core) Abort(id string) bool {
 	s := c.ids[id]
 	if s == nil {
-		return false
+		return c.Unpin(id)
+	}
+	if s.pulling {
+		c.pulling--
 	}
 	c.end(s)
 	same := func(x *sequence) bool { return x == s }
@@ -181,7 +189,7 @@ func (c *Core) Abort(id string) bool {
 	return true
 }
 
-// Idle tells whether there is nothing to compute.
+// Idle tells whether there is nothing to compute. What waits for its KV is not to be computed yet.
 func (c *Core) Idle() bool { return len(c.waiting)+len(c.running) == 0 }
 
 // Reset empties the prefix cache; it refuses, as vLLM does, while a block is in use. As in vLLM the event that tells
@@ -200,16 +208,18 @@ func (c *Core) Cached() map[uint64]int { return c.pool.copies() }
 // Stats returns the present figures.
 func (c *Core) Stats() Stats {
 	s := c.stats
-	s.Running, s.Waiting = len(c.running), len(c.waiting)
+	s.Running, s.Waiting = len(c.running), len(c.waiting)+c.pulling
 	s.Blocks, s.Free, s.Cached = c.pool.size(), c.pool.free, c.pool.mapped
 	return s
 }
 
-// Step computes one forward pass of all that can run, into r, and returns false if the engine is idle. Everything in
-// r happens at the end of the step; requests submitted meanwhile take part in the next one.
+// Step computes one forward pass of all that can run, into r, and returns false if nothing can: the engine is idle, or
+// its blocks are pinned or wait for their KV, so that Unpin or Pulled comes first. Everything in r happens at the end
+// of the step; requests submitted meanwhile take part in the next one. A step that only begins pulls takes no time.
 func (c *Core) Step(r *StepResult) bool {
 	c.spare = append(c.spare, c.retired...)
 	c.retired, c.events, c.gone = c.retired[:0], c.events[:0], c.gone[:0]
+	c.pulls = c.pulls[:0]
 	*r = StepResult{Outputs: r.Outputs[:0]}
 	if c.Idle() {
 		return false
@@ -219,11 +229,13 @@ func (c *Core) Step(r *StepResult) bool {
 		c.cleared = false
 	}
 	r.Load = c.schedule()
-	r.Duration = c.duration(r.Load)
-	c.update(r)
-	r.Events = c.events
-	c.stats.Steps++
-	return true
+	if len(c.step) > 0 {
+		r.Duration = c.duration(r.Load)
+		c.update(r)
+		c.stats.Steps++
+	}
+	r.Events, r.Pulls = c.events, c.pulls
+	return len(c.step)+len(c.events)+len(c.pulls) > 0
 }
 
 func (c *Core) duration(l Load) time.Duration {
@@ -251,6 +263,9 @@ func (c *Core) update(r *StepResult) {
 		o := Output{Request: s.req, Index: s.output - 1, Hit: s.hit, Finished: s.output >= s.most}
 		r.Outputs = append(r.Outputs, o)
 		if o.Finished {
+			if s.req.Pin {
+				c.pin(s)
+			}
 			c.end(s)
 			c.stats.Finished++
 			ended = true

@@ -38,6 +38,9 @@ func drive(t testing.TB, c *Core, arrivals []arrival, each func(begin, end time.
 		}
 		begin := now
 		now += r.Duration
+		for _, p := range r.Pulls {
+			c.Pulled(p.Request.ID)
+		}
 		if each != nil {
 			each(begin, now, &r)
 		}

@@ -96,6 +96,9 @@ func (e *Engine) finish(step *StepResult, life int) {
 		}
 		return
 	}
+	for _, p := range step.Pulls {
+		e.core.Pulled(p.Request.ID) // in no time: real time has no network to model
+	}
 	e.metrics.observe(e.core.Stats())
 	for _, o := range step.Outputs {
 		if c, ok := o.Request.Tag.(*choice); ok {

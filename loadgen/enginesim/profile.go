@@ -21,6 +21,7 @@ type Profile struct {
 	Name                                  string
 	Base, Prefill, Decode, Context, Pairs float64
 	KVTokens                              int // tokens of KV cache in GPU memory; 0 leaves it to the options
+	KVBytes                               int // KV of one token, all layers, BF16; 0 moves between engines for nothing
 }
 
 // The profiles that ProfileByName knows. Underscores keep models and parallelism apart.
@@ -28,13 +29,13 @@ var (
 	// Instant computes every step in no time.
 	Instant = Profile{Name: "instant"}
 	// Qwen3_32B_TP2_H100 is Qwen3-32B on two H100: 17.9k prompt tokens a second at most.
-	Qwen3_32B_TP2_H100 = Profile{"qwen3-32b-tp2-h100", 13.99, 0.04705, 0.0764, 0.0450, 1.70, 307_328}
+	Qwen3_32B_TP2_H100 = Profile{"qwen3-32b-tp2-h100", 13.99, 0.04705, 0.0764, 0.0450, 1.70, 307_328, 262_144}
 	// Qwen3_32B_TP4 is Qwen3-32B on four H100; its KV capacity follows from that of two.
-	Qwen3_32B_TP4 = Profile{"qwen3-32b-tp4", 9.26, 0.02722, 0.0638, 0.0247, 0.87, 864_000}
+	Qwen3_32B_TP4 = Profile{"qwen3-32b-tp4", 9.26, 0.02722, 0.0638, 0.0247, 0.87, 864_000, 262_144}
 	// Llama31_70B_TP4 is Llama-3.1-70B on four H100; a sum of kernel times, not a fit.
-	Llama31_70B_TP4 = Profile{"llama-3.1-70b-tp4", 16.0, 0.0585, 0.050, 0.0309, 1.08, 461_376}
+	Llama31_70B_TP4 = Profile{"llama-3.1-70b-tp4", 16.0, 0.0585, 0.050, 0.0309, 1.08, 461_376, 327_680}
 	// Llama31_8B_TP1 is Llama-3.1-8B on one H100.
-	Llama31_8B_TP1 = Profile{"llama-3.1-8b-tp1", 6.45, 0.01893, 0.0092, 0.0432, 0.87, 420_000}
+	Llama31_8B_TP1 = Profile{"llama-3.1-8b-tp1", 6.45, 0.01893, 0.0092, 0.0432, 0.87, 420_000, 131_072}
 )
 
 // Profiles returns the named profiles, Instant first.

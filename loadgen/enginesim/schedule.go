@@ -9,7 +9,7 @@ func (c *Core) schedule() Load {
 	c.step = c.step[:0]
 	var load Load
 	budget, preempted := c.continueRunning(c.o.TokenBudget, &load)
-	if !preempted {
+	if !preempted || len(c.step) == 0 {
 		c.admit(budget, &load)
 	}
 	return load
@@ -46,18 +46,17 @@ func (c *Core) continueRunning(budget int, load *Load) (left int, preempted bool
 func (c *Core) admit(budget int, load *Load) {
 	for len(c.waiting) > 0 && budget > 0 && len(c.running) < c.o.MaxSeqs {
 		s := c.waiting[0]
-		idle := c.find(s)
 		if s.req.Remote && !s.seen {
-			s.done = s.length - 1
+			if !c.pull(s) {
+				return
+			}
+			continue
 		}
-		n := min(s.length-s.done, budget)
-		if c.lacks(s, n)+idle > c.pool.free {
-			s.rewind()
+		if !s.pulled && !c.reuse(s, budget) {
 			return
 		}
-		for _, id := range s.blocks {
-			c.pool.touch(id)
-		}
+		s.pulled = false
+		n := min(s.length-s.done, budget)
 		if !s.seen {
 			s.seen, s.hit = true, s.done
 			c.stats.Queries += int64(len(s.req.Prompt))
@@ -68,6 +67,19 @@ func (c *Core) admit(budget int, load *Load) {
 		c.compute(s, n, load)
 		budget -= n
 	}
+}
+
+// reuse gives s the longest cached prefix, if there are free blocks for it and what of the rest the budget computes.
+func (c *Core) reuse(s *sequence, budget int) bool {
+	idle := c.find(s)
+	if c.lacks(s, min(s.length-s.done, budget))+idle > c.pool.free {
+		s.rewind()
+		return false
+	}
+	for _, id := range s.blocks {
+		c.pool.touch(id)
+	}
+	return true
 }
 
 // find looks up the longest cached prefix of s, and returns how many of its blocks lie in the free queue. The last

@@ -19,13 +19,15 @@ type Request struct {
 	LoRAID int64  // adapter number, only with LoRA
 	Salt   string // cache_salt
 	Items  []blockkey.Feature
-	// Remote says that a prefill engine has computed the prompt: its KV is here when the request is admitted, and only
-	// the last token is computed again. The transfer takes no time.
+	// Remote says that a prefill engine has computed the prompt: its KV is fetched first (Pull), and only the last token
+	// is computed again.
 	Remote bool
 	// Hashes are the engine hashes of the prompt's full blocks, where the caller knows them: then they are not computed
 	// once more. Only with QuickHash of the core's seed, and without what extra keys stand for.
 	Hashes []uint64
-	Tag    any // the caller's own
+	// Pin keeps the blocks in use when the request is finished, until Unpin: a decode engine is to fetch them.
+	Pin bool
+	Tag any // the caller's own
 
 	prepared *sequence // by Prepare of the core by
 	by       *Core
@@ -45,6 +47,8 @@ type sequence struct {
 	seen    bool // was admitted once
 	plain   bool // no block has extra keys
 	gone    bool // finished or aborted
+	pulling bool // has its blocks and waits for the KV in them
+	pulled  bool // has its blocks and the KV in them, and waits for a step
 	hit     int  // prompt tokens found at first admission
 
 	tokens  []uint32 // prompt and, as far as its blocks are full, answer
