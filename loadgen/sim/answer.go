@@ -14,7 +14,7 @@ type Answer struct {
 
 // answer tells of a call that has ended.
 func (c *call) answer(frontEnd time.Duration, refused bool) Answer {
-	a := Answer{Request: int(c.request.Answer), Engine: c.engine, Prompt: c.prompt, Hit: c.hit, Output: c.output, Refused: refused}
+	a := Answer{Request: int(c.request.Answer), Engine: c.booked.engine, Prompt: c.prompt, Hit: c.hit, Output: c.output, Refused: refused}
 	if !refused {
 		a.TTFT = c.first - c.sent + frontEnd
 	}

@@ -32,6 +32,8 @@ func Catalogue() []Scene {
 		{"W2", "83 groups of 8,000 shared tokens on Llama-3.1-70B", llama, 1, W2},
 		{"W3", "150 groups of 2,000 shared tokens", eight, 1.2, W3},
 		{"W5", "250 groups of 16,000 shared tokens", eight, 1.2, W5},
+		{"W6", "random prompts of 5,000 tokens, 45 a second, on 15 prefill and 10 decode engines", Options{Prefill: 15, Decode: 10}, 1, W6},
+		{"W6-1024", "random prompts of 1,024 tokens, one a second, on one prefill and one decode engine", Options{Prefill: 1, Decode: 1}, 1, W6Slow},
 		{"W7", "agents with long system prompts and tool calls", agents, 1, W7},
 		{"W10", "a synthetic stand-in for a tool and agent trace", eight, 1, W10},
 	}

@@ -24,6 +24,7 @@ const (
 	stepped             // an engine's step ends
 	visible             // an engine's events reach the index
 	scrape              // engines' metrics are read
+	moved               // KV may have reached its engine
 )
 
 // clock is a queue of events: a binary heap.

@@ -31,7 +31,9 @@ type Record struct {
 	Workload string  `json:"workload"`
 	Policy   string  `json:"policy"`
 	Seed     uint64  `json:"seed"`
-	Pods     int     `json:"pods"`
+	Pods     int     `json:"pods"` // of all roles
+	Prefill  int     `json:"prefill_pods,omitempty"`
+	Decode   int     `json:"decode_pods,omitempty"`
 	Metrics  Metrics `json:"metrics"`
 
 	Result *Result `json:"-"` // with its stages and engines; nil of a known run
@@ -78,7 +80,7 @@ func (e *Experiment) workload(seed uint64) (*Workload, float64) {
 	w := e.Scene.Make(seed)
 	o, _ := e.Scene.Fleet.withDefaults()
 	w.prompts = newPrompts(&w, o.BlockSize)
-	return &w, Ideal(&w, int(float64(o.Pods*o.Profile.KVTokens)*o.KV), o.BlockSize)
+	return &w, Ideal(&w, int(float64(o.Engines()*o.Profile.KVTokens)*o.KV), o.BlockSize)
 }
 
 func (e *Experiment) cell(make func() (*Workload, float64), policy string, seed uint64) (Record, error) {
@@ -97,12 +99,14 @@ func (e *Experiment) cell(make func() (*Workload, float64), policy string, seed 
 	if ideal > 0 {
 		result.Metrics.CacheEfficiency = result.Metrics.HitRatio / ideal
 	}
-	return Record{Workload: e.Scene.Name, Policy: policy, Seed: seed, Pods: len(result.PerEngine), Metrics: result.Metrics, Result: result}, nil
+	return Record{Workload: e.Scene.Name, Policy: policy, Seed: seed, Pods: o.Engines(), Prefill: o.Prefill, Decode: o.Decode,
+		Metrics: result.Metrics, Result: result}, nil
 }
 
 func (e *Experiment) known(policy string, seed uint64) int {
+	fleet := e.Scene.Fleet
 	return slices.IndexFunc(e.Known, func(r Record) bool {
-		return r.Workload == e.Scene.Name && r.Policy == policy && r.Seed == seed && r.Pods == e.Scene.Fleet.Pods
+		return r.Prefill == fleet.Prefill && r.Decode == fleet.Decode && r.Workload == e.Scene.Name && r.Policy == policy && r.Seed == seed && r.Pods == fleet.Engines()
 	})
 }
 

@@ -1,5 +1,7 @@
 package sim
 
+import "github.com/warmpath/warmpath/services/router/policy"
+
 // guess is what a router believes that engines hold which does not listen to their events: the blocks of the prompts
 // that it sent there, each engine's least recently sent ones forgotten first.
 type guess struct {
@@ -17,14 +19,14 @@ func newGuess(engines int, blocks func(engine int) int, every, most int) *guess 
 	return g
 }
 
-// matched appends the share of a prompt that each engine is believed to hold.
-func (g *guess) matched(dst []float64, keys []uint64) []float64 {
+// matched appends the share of a prompt that each candidate is believed to hold; numbers are the engines'.
+func (g *guess) matched(dst []float64, keys []uint64, among []policy.Candidate, numbers map[string]int) []float64 {
 	g.chain = g.chain[:0]
 	for i := g.every - 1; i < len(keys) && len(g.chain) < g.most; i += g.every {
 		g.chain = append(g.chain, keys[i])
 	}
-	for e := range g.lru {
-		n := 0
+	for i := range among {
+		e, n := numbers[among[i].Engine], 0
 		for n < len(g.chain) && g.lru[e].has(g.chain[n]) {
 			n++
 		}

@@ -47,7 +47,7 @@ type StageResult struct {
 
 // EngineResult is what one engine did.
 type EngineResult struct {
-	Requests      int
+	Requests      int     // answered by it
 	PrefillTokens int     // prompt tokens computed
 	BusySeconds   float64 // in steps
 }
@@ -64,7 +64,7 @@ func (f *world) result(w *Workload) *Result {
 		}
 		e := &r.PerEngine[a.engine]
 		e.Requests++
-		e.PrefillTokens += a.prompt - a.hit
+		r.PerEngine[a.prefill].PrefillTokens += a.prompt - a.hit
 	}
 	for i, answers := range byStage {
 		s := stageResult(answers, f.client.ends[i]-f.client.began[i], f.o.FrontEnd)

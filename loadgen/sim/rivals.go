@@ -63,12 +63,12 @@ func picker(o Options, r *router, engines []*engine) (ledger.Picker, *rival, err
 		pick = v.boundedHash
 	case "approx-2025":
 		// llm-d 2025: 31,250 remembered blocks a pod, the first 256 blocks of a prompt; prefix, KV and queue weigh alike.
-		v.guess = newGuess(o.Pods, func(int) int { return 31_250 }, 1, 256)
+		v.guess = newGuess(len(engines), func(int) int { return 31_250 }, 1, 256)
 		pick = v.scorer(weights{1, 1, 1}, false)
 	case "approx":
 		// llm-d since: blocks of 64 tokens, as many remembered as the engine has, prompts to 131,072 tokens.
 		per := max(1, 64/o.BlockSize)
-		v.guess = newGuess(o.Pods, func(i int) int { return engines[i].core.Options().Blocks / per }, per, 131_072/64)
+		v.guess = newGuess(len(engines), func(i int) int { return engines[i].core.Options().Blocks / per }, per, 131_072/64)
 		pick = v.scorer(weights{3, 2, 2}, false)
 	case "precise-2025":
 		pick = v.scorer(weights{3, 2, 2}, true)
@@ -170,7 +170,7 @@ type weights struct{ prefix, kv, queue float64 }
 func (v *rival) scorer(w weights, minMax bool) ledger.Picker {
 	var prefix []float64
 	return func(_ *policy.State, o *policy.Observation, random uint64, _ []float64) policy.Choice {
-		prefix = v.matched(prefix[:0])
+		prefix = v.matched(prefix[:0], o)
 		low, high := 0., 1.
 		if minMax {
 			low, high = slices.Min(prefix), slices.Max(prefix)
@@ -191,28 +191,33 @@ func (v *rival) scorer(w weights, minMax bool) ledger.Picker {
 			return -(score + w.kv*(1-c.Usage) + w.queue*queue)
 		})
 		if v.guess != nil {
-			v.guess.sent(choice.Index)
+			v.guess.sent(v.index.numbers[o.Candidates[choice.Index].Engine])
 		}
 		return choice
 	}
 }
 
 // matched is the share of the prompt's blocks that each engine holds: as the index says, or as it is guessed.
-func (v *rival) matched(dst []float64) []float64 {
+func (v *rival) matched(dst []float64, o *policy.Observation) []float64 {
 	if v.guess != nil {
-		return v.guess.matched(dst, v.keys)
+		return v.guess.matched(dst, v.keys, o.Candidates, v.index.numbers)
 	}
-	for i := range v.index.scores {
-		dst = append(dst, float64(v.index.scores[i].Gpu)/float64(max(1, len(v.keys))))
+	for i := range o.Candidates {
+		dst = append(dst, float64(v.gpu(&o.Candidates[i]))/float64(max(1, len(v.keys))))
 	}
 	return dst
+}
+
+// gpu is how many blocks of the prompt an engine holds, as the index says.
+func (v *rival) gpu(c *policy.Candidate) int {
+	return int(v.index.scores[v.index.numbers[c.Engine]].Gpu)
 }
 
 // dynamo is NVIDIA Dynamo's cost with its default weights: blocks that are to be computed, and blocks in use, as the
 // router itself counts them.
 func (v *rival) dynamo(o *policy.Observation, i int) float64 {
 	c := &o.Candidates[i]
-	prefill := c.Uncached + o.PromptTokens - int(v.index.scores[i].Gpu)*v.index.size
+	prefill := c.Uncached + o.PromptTokens - v.gpu(c)*v.index.size
 	return float64(prefill+c.DecodeContext+c.WaitContext) / float64(v.index.size)
 }
 

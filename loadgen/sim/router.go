@@ -23,10 +23,13 @@ type router struct {
 
 // booking is a request's place in the router's books.
 type booking struct {
-	engine int
-	held   *ledger.Reservation
-	turn   *Turn
+	engine  int
+	prefill int // the engine that computes the prompt; engine itself where there is no other
+	held    *ledger.Reservation
 }
+
+// split says whether another engine computes the prompt.
+func (b *booking) split() bool { return b.prefill != b.engine }
 
 func newRouter(o Options, engines []*engine) (*router, error) {
 	r := &router{epoch: time.Unix(1_700_000_000, 0), view: &fleet.View{
@@ -38,7 +41,7 @@ func newRouter(o Options, engines []*engine) (*router, error) {
 	for i, e := range engines {
 		id, n := fmt.Sprintf("engine-%04d", i), e.core.Options().Blocks
 		ids, blocks = append(ids, id), append(blocks, n)
-		r.view.Engines[id] = fleet.Engine{ID: id, Name: id, Pool: poolID, Role: fleet.Both, Ranks: 1, BlockSize: o.BlockSize,
+		r.view.Engines[id] = fleet.Engine{ID: id, Name: id, Pool: poolID, Role: o.role(i), Ranks: 1, BlockSize: o.BlockSize,
 			Blocks: n, Generation: 1, State: fleet.OK}
 	}
 	r.index = newIndex(ids, o.BlockSize, blocks)
@@ -48,7 +51,7 @@ func newRouter(o Options, engines []*engine) (*router, error) {
 	}
 	r.rival = rival
 	r.pool = ledger.NewPool(poolID, pick, o.Seed, r.epoch)
-	r.wish = ledger.Wish{Streams: true, Model: modelName}
+	r.wish = ledger.Wish{Streams: true, Model: modelName, Split: splitter(o, pick, rival)}
 	return r, nil
 }
 
@@ -59,7 +62,19 @@ func (r *router) choose(now time.Duration, turn *Turn, p *prompt) booking {
 		r.rival.keys, r.rival.turn = r.wish.Score.Keys, turn
 	}
 	held, _ := r.pool.Reserve(r.view, &r.wish, r.epoch.Add(now))
-	return booking{engine: r.index.numbers[held.Engine.ID], held: held, turn: turn}
+	b := booking{engine: r.index.numbers[held.Engine.ID], held: held}
+	if b.prefill = b.engine; held.Prefill != nil {
+		b.prefill = r.index.numbers[held.Prefill.Engine.ID]
+	}
+	return b
+}
+
+func (r *router) prefillDone(b *booking, now time.Duration) { b.held.PrefillDone(r.epoch.Add(now)) }
+
+// prefillFailed lets the decode engine compute the prompt.
+func (r *router) prefillFailed(b *booking, now time.Duration) {
+	b.held.PrefillFailed(r.epoch.Add(now))
+	b.prefill = b.engine
 }
 
 func (r *router) firstByte(b *booking, now time.Duration) { b.held.FirstByte(r.epoch.Add(now)) }

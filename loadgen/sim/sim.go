@@ -13,12 +13,15 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/warmpath/warmpath/libs/fleet"
 	"github.com/warmpath/warmpath/loadgen/enginesim"
 )
 
 // Options describe a fleet and what is asked of it.
 type Options struct {
-	Pods      int               // engines; 0 is 8
+	Pods      int               // engines of role both; 0 is 8 where there are no others
+	Prefill   int               // engines beside them that compute prompts for others
+	Decode    int               // engines beside them that have prompts computed by others
 	Profile   enginesim.Profile // of every engine; the zero value is Qwen3-32B on two H100
 	Slow      map[int]float64   // engines by number that are so many times slower
 	BlockSize int               // tokens per block; 0 is 16
@@ -30,6 +33,7 @@ type Options struct {
 	Loss      float64           // share of event batches that never arrive
 	Scrape    time.Duration     // between two scrapes of an engine's metrics; 0 is 50 ms
 	FrontEnd  time.Duration     // what tokenizing and HTTP add to every TTFT
+	Network   Network           // between the engines
 	SLO       SLO
 	// Answered, if not nil, is told of each request as it ends.
 	Answered func(Answer) `json:"-"`
@@ -49,7 +53,7 @@ const (
 )
 
 func (o Options) withDefaults() (Options, error) {
-	if o.Pods == 0 {
+	if o.Pods+o.Prefill+o.Decode == 0 {
 		o.Pods = defaultPods
 	}
 	if o.Profile.Name == "" {
@@ -64,12 +68,19 @@ func (o Options) withDefaults() (Options, error) {
 	if o.SLO == (SLO{}) {
 		o.SLO = SLO{TTFT: 2 * time.Second, ITL: 50 * time.Millisecond}
 	}
+	if o.Network.Bandwidth == 0 {
+		o.Network.Bandwidth = defaultBandwidth
+	}
+	o.Network.Setup = orNone(o.Network.Setup, defaultSetup)
 	if o.Scrape == 0 {
 		o.Scrape = defaultScrape
 	}
 	o.Lag, o.Noise = orNone(o.Lag, defaultLag), orNone(o.Noise, defaultNoise)
-	if o.Pods < 1 || o.Pods > 1<<16 || o.BlockSize < 1 || o.KV <= 0 || o.Loss < 0 || o.Loss > 1 {
-		return o, fmt.Errorf("pods %d, block size %d, KV factor %v, loss %v: out of range", o.Pods, o.BlockSize, o.KV, o.Loss)
+	if o.Pods < 0 || o.Prefill < 0 || o.Decode < 0 || o.Engines() > 1<<16 || o.Network.Bandwidth < 1 {
+		return o, fmt.Errorf("pods %d, %d, %d, bandwidth %v: out of range", o.Pods, o.Prefill, o.Decode, o.Network.Bandwidth)
+	}
+	if o.BlockSize < 1 || o.KV <= 0 || o.Loss < 0 || o.Loss > 1 {
+		return o, fmt.Errorf("block size %d, KV factor %v, loss %v: out of range", o.BlockSize, o.KV, o.Loss)
 	}
 	return o, nil
 }
@@ -83,6 +94,25 @@ func orNone[T int64 | float64 | time.Duration](v, initial T) T {
 		return 0
 	}
 	return v
+}
+
+// Engines is how many engines there are, of all roles: first both, then prefill, then decode.
+func (o Options) Engines() int {
+	if o.Pods+o.Prefill+o.Decode == 0 {
+		return defaultPods
+	}
+	return o.Pods + o.Prefill + o.Decode
+}
+
+// role is what the engine of that number is used for.
+func (o Options) role(engine int) fleet.Role {
+	switch {
+	case engine < o.Pods:
+		return fleet.Both
+	case engine < o.Pods+o.Prefill:
+		return fleet.Prefill
+	}
+	return fleet.Decode
 }
 
 // Run simulates a workload to its end. Equal arguments give equal results, to the bit. progress, if not nil, is told

@@ -16,6 +16,7 @@ type world struct {
 	router  *router
 	client  client
 	lose    *rand.Rand
+	network network
 	prompts *prompts
 	tokens  []uint32 // of the prompt in hand, where they are not kept
 
@@ -50,7 +51,7 @@ type call struct {
 	prompt  int
 	output  int
 	hit     int
-	engine  int
+	leg     enginesim.Request // on the engine that computes the prompt for another
 	request enginesim.Request
 	booked  booking
 }
@@ -64,7 +65,7 @@ type answer struct {
 	sent, first, last time.Duration
 	slowest           time.Duration
 	alone             time.Duration // TTFT of the prompt alone on an idle engine, nothing cached
-	engine            int
+	engine, prefill   int           // equal where one engine did all
 }
 
 func newWorld(o Options, w *Workload) (*world, error) {
@@ -73,7 +74,8 @@ func newWorld(o Options, w *Workload) (*world, error) {
 	}
 	f := &world{o: o, lose: rand.New(rand.NewPCG(o.Seed, 0x105e)), answers: make([]answer, 0, w.Requests()),
 		prompts: w.hashed(o.BlockSize)}
-	for i := range o.Pods {
+	f.network = network{Network: o.Network, clock: &f.clock}
+	for i := range o.Engines() {
 		profile := o.Profile
 		if slower := o.Slow[i]; slower > 0 {
 			profile = profile.Scale(slower)
@@ -107,6 +109,10 @@ func (f *world) run(w *Workload) {
 			f.stepped(f.engines[do.engine])
 		case visible:
 			f.router.index.apply(do.batch)
+		case moved:
+			for _, flow := range f.network.arrived() {
+				f.received(flow)
+			}
 		case scrape:
 			if f.client.over() {
 				continue // what is left are events of the last steps
@@ -128,17 +134,30 @@ func (f *world) send(s *session) {
 	p := f.prompts.of[idOf(turn.Prompt)]
 	c.prompt = p.length
 	c.booked = f.router.choose(f.clock.now, turn, p)
-	c.engine = c.booked.engine
 	c.request = enginesim.Request{
-		ID: strconv.FormatUint(f.client.sent, 10), Prompt: p.tokens, Hashes: p.hashes, MaxTokens: turn.Output, Answer: f.client.sent, Tag: c,
-	}
-	if p.tokens == nil {
-		f.tokens = turn.Prompt.Append(f.tokens[:0])
-		c.request.Prompt = f.tokens
+		ID: strconv.FormatUint(f.client.sent, 10), Prompt: f.tokensOf(p, turn), Hashes: p.hashes, MaxTokens: turn.Output, Answer: f.client.sent, Tag: c,
 	}
 	f.client.sent++
-	e := f.engines[c.engine]
+	if c.booked.split() && f.prefill(c) {
+		return
+	}
+	f.decode(c)
+}
+
+// tokensOf are the tokens of a turn's prompt, until those of the next one are asked for.
+func (f *world) tokensOf(p *prompt, turn *Turn) []uint32 {
+	if p.tokens != nil {
+		return p.tokens
+	}
+	f.tokens = turn.Prompt.Append(f.tokens[:0])
+	return f.tokens
+}
+
+// decode hands a request to the engine that answers it.
+func (f *world) decode(c *call) {
+	e := f.engines[c.booked.engine]
 	if err := e.core.Submit(&c.request); err != nil {
+		f.engines[c.booked.prefill].core.Unpin(c.leg.ID)
 		f.router.release(&c.booked, false, 0)
 		f.finish(c, true)
 		return
@@ -167,6 +186,9 @@ func (f *world) stepped(e *engine) {
 	for i := range e.step.Outputs {
 		f.token(&e.step.Outputs[i], now) // may bring new requests to the engine, which is busy until all are told
 	}
+	for i := range e.step.Pulls {
+		f.fetch(e, &e.step.Pulls[i])
+	}
 	e.busy = false
 	f.work(e)
 }
@@ -174,8 +196,16 @@ func (f *world) stepped(e *engine) {
 // token takes one token of an answer to its client.
 func (f *world) token(o *enginesim.Output, now time.Duration) {
 	c := o.Request.Tag.(*call)
+	if o.Request == &c.leg {
+		c.hit = o.Hit
+		f.computed(c)
+		return
+	}
 	if o.Index == 0 {
-		c.first, c.hit = now, o.Hit
+		c.first = now
+		if !c.booked.split() {
+			c.hit = o.Hit
+		}
 		f.router.firstByte(&c.booked, now)
 		f.router.token(&c.booked, 0)
 	} else {
@@ -195,7 +225,7 @@ func (f *world) token(o *enginesim.Output, now time.Duration) {
 func (f *world) finish(c *call, refused bool) {
 	f.answers = append(f.answers, answer{
 		stage: c.stage, refused: refused, prompt: c.prompt, output: c.output, hit: c.hit,
-		sent: c.sent, first: c.first, last: c.last, slowest: c.slowest, engine: c.engine,
+		sent: c.sent, first: c.first, last: c.last, slowest: c.slowest, engine: c.booked.engine, prefill: c.booked.prefill,
 		alone: f.alone(c.prompt),
 	})
 	if f.o.Answered != nil {

@@ -30,6 +30,7 @@ type simulateOptions struct {
 	trace, format            string
 	profile                  string
 	seeds, pods              int
+	prefill, decode          int
 	speedup, scale           float64
 	jitter                   time.Duration
 	ttft, itl                time.Duration
@@ -46,6 +47,7 @@ the real index. An hour of traffic takes seconds. The workloads:
   W2   83 groups of 8,000 shared tokens, Llama-3.1-70B on 4 pods
   W3   150 groups of 2,000 shared tokens
   W5   250 groups of 16,000 shared tokens: more than the caches hold
+  W6   random prompts on 15 prefill and 10 decode engines; W6-1024: shorter ones, one a second, on one of each
   W7   agents with long system prompts and tool calls
   W8   an hour of real conversations (Mooncake), 16 pods; --jitter 3s takes its arrivals off their grid of 3 s
   W10  a synthetic stand-in for a tool and agent trace
@@ -65,7 +67,9 @@ func simulateCommand() *ffcli.Command {
 	fs.StringVar(&o.json, "json", "", "file to write the figures to; runs that it has already are not run again")
 	fs.StringVar(&o.trace, "trace", "", "trace file to replay in place of the workload's, plain or .gz")
 	fs.StringVar(&o.format, "format", "mooncake", "format of --trace: mooncake or azure")
-	fs.IntVar(&o.pods, "pods", 0, "engines; 0 is the workload's own number")
+	fs.IntVar(&o.pods, "pods", 0, "engines of role both; 0 is the workload's own number, or none beside --prefill-pods and --decode-pods")
+	fs.IntVar(&o.prefill, "prefill-pods", 0, "engines that compute prompts for others")
+	fs.IntVar(&o.decode, "decode-pods", 0, "engines that have prompts computed by others")
 	fs.StringVar(&o.profile, "profile", "", "model and machine of the engines, such as qwen3-32b-tp2-h100; empty is the workload's own")
 	fs.Float64Var(&o.speedup, "speedup", 1, "how many times faster than recorded a trace arrives")
 	fs.DurationVar(&o.jitter, "jitter", 0, "move each arrival of a trace later by up to so much, at random")
@@ -124,7 +128,7 @@ func (o *simulateOptions) run(ctx context.Context) error {
 	if err != nil {
 		return errors.Join(err, daemon.WriteJSON(o.json, out))
 	}
-	fmt.Printf("%s: %s; %d pods, scale %g, %d seeds\n\n", scene.Name, scene.What, scene.Fleet.Pods, scene.Scale, o.seeds)
+	fmt.Printf("%s: %s; %d pods, scale %g, %d seeds\n\n", scene.Name, scene.What, scene.Fleet.Engines(), scene.Scale, o.seeds)
 	if err := simulationTable(out.Summary, e.Policies); err != nil {
 		return err
 	}
@@ -175,8 +179,8 @@ func (o *simulateOptions) scene() (sim.Scene, error) {
 			return s, err
 		}
 	}
-	if o.pods != 0 {
-		s.Fleet.Pods = o.pods
+	if o.pods+o.prefill+o.decode != 0 {
+		s.Fleet.Pods, s.Fleet.Prefill, s.Fleet.Decode = o.pods, o.prefill, o.decode
 	}
 	if o.scale != 0 {
 		s.Scale = o.scale

@@ -41,9 +41,14 @@ type Pool struct {
 	random  *rand.Rand
 	turn    uint64
 
-	// Scratch of Reserve.
-	chosen  []*row
-	matched []int // of chosen: blocks that the index says they hold
+	// Scratch of Reserve: whom it chooses among, to decode and to compute the prompt.
+	decode, prefill field
+}
+
+// field is what a choice is made among.
+type field struct {
+	rows    []*row
+	matched []int // blocks that the index says each holds
 	seen    policy.Observation
 	costs   []float64
 }
@@ -62,6 +67,7 @@ type Wish struct {
 	Streams bool                    // the answer is a stream, so that its first byte tells when its prefill is done
 	Model   string                  // as the client named it
 	Without map[string]bool         // engine ids that have failed it; may be nil
+	Split   Splitter                // allows another engine to compute the prompt; nil where one engine is to do all
 }
 
 // Reserve chooses an engine of v and books the request there in one step; nil when no engine is left that serves the
@@ -72,38 +78,53 @@ func (p *Pool) Reserve(v *fleet.View, w *Wish, now time.Time) (*Reservation, *De
 	defer p.mu.Unlock()
 	p.sync(v)
 	p.keyed.Expire(now)
-	rows := p.usable(w, now)
-	if len(rows) == 0 {
+	if p.usable(w, now); len(p.decode.rows) == 0 {
 		return nil, nil
 	}
-	p.observe(w, rows, now)
-	choice := p.pick(&p.state, &p.seen, p.random.Uint64(), p.costs)
-	if choice.Costs != nil {
-		p.costs = choice.Costs
+	p.hear(w.Score.GetEngines())
+	p.observe(w, &p.decode, now)
+	var pair policy.Pair
+	if p.helpers(w, now) {
+		p.observe(w, &p.prefill, now)
+		pair = w.Split(&p.state, &p.decode.seen, &p.prefill.seen, p.random.Uint64(), p.scratch())
+	} else {
+		pair.Decode = p.pick(&p.state, &p.decode.seen, p.random.Uint64(), p.decode.costs)
+		pair.Prefill.Index = -1
 	}
 	p.turn++
-	r := p.book(w, rows[choice.Index], choice.Index, now)
-	return r, p.decided(rows, choice)
+	return p.book(w, &pair, now), p.decided(&pair)
 }
 
-// book enters the request in the ledger and the placements. The lock is held.
-func (p *Pool) book(w *Wish, at *row, i int, now time.Time) *Reservation {
-	prompt := p.seen.PromptTokens
-	c, rate := &p.seen.Candidates[i], p.state.Rate(at.engine.ID)
+// book enters the request in the ledger. The lock is held.
+func (p *Pool) book(w *Wish, pair *policy.Pair, now time.Time) *Reservation {
+	r := p.take(w, &p.decode, pair.Decode.Index, now)
+	if pair.Prefill.Index >= 0 {
+		r.Prefill = p.take(w, &p.prefill, pair.Prefill.Index, now)
+		r.Prefill.streams, r.Prefill.alone = true, len(r.Prefill.row.waiting) == 0 // its one token comes with its last
+		r.remote, r.alone = true, false
+		r.Prefill.enter()
+	}
+	r.enter()
+	heads, _ := w.heads()
+	r.heads = p.sharing.Enter(heads)
+	return r
+}
+
+// take makes a place on an engine of f, and notes in the placements that the prompt goes there.
+func (p *Pool) take(w *Wish, f *field, i int, now time.Time) *Reservation {
+	at, prompt := f.rows[i], f.seen.PromptTokens
+	c, rate := &f.seen.Candidates[i], p.state.Rate(at.engine.ID)
 	cached := max(0, min(c.Matched, prompt-1))
 	r := &Reservation{
 		Engine: at.engine, Prompt: prompt, Cached: cached, Uncached: prompt - cached,
 		pool: p, row: at, seconds: p.state.PrefillSeconds(cached, prompt), sent: now, streams: w.Streams,
 	}
-	r.alone = w.Streams && c.Waiting == 0
+	r.alone = w.Streams && len(at.waiting) == 0
+	r.step = rate.Decode * p.state.StepSeconds(c.Active-c.Waiting, c.DecodeContext)
 	r.steps = p.state.StepsBefore(c, r.Uncached) * rate.Decode * p.state.StepSeconds(c.Active-c.Waiting, c.DecodeContext)
-	at.add(r)
-	r.expected = now.Add(time.Duration(at.waitSeconds * rate.Prefill * float64(time.Second)))
 	keys := w.Score.GetKeys()
-	r.placed = p.keyed.Place(at.number, keys[min(p.matched[i], len(keys)):])
+	r.placed = p.keyed.Place(at.number, keys[min(f.matched[i], len(keys)):])
 	p.pieces.Sent(at.number, w.Chain, now)
-	heads, _ := w.heads()
-	r.heads = p.sharing.Enter(heads)
 	at.health.chosen()
 	return r
 }

@@ -41,14 +41,18 @@ func TestAPrefixThatOneEngineCannotServeIsCopied(t *testing.T) {
 	hot := wishOf(keys, map[string]uint32{"e00": 400}, true)
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	p.observe(hot, p.usable(hot, now), now)
-	if p.seen.Sharing != 40 {
-		t.Errorf("%d share the head, want 40", p.seen.Sharing)
+	sharing := func(w *Wish) int {
+		p.usable(w, now)
+		p.hear(w.Score.Engines)
+		p.observe(w, &p.decode, now)
+		return p.decode.seen.Sharing
+	}
+	if n := sharing(hot); n != 40 {
+		t.Errorf("%d share the head, want 40", n)
 	}
 	other := wishOf(keysOf(2, 400), map[string]uint32{"e00": 400}, true)
-	p.observe(other, p.usable(other, now), now)
-	if p.seen.Sharing != 0 {
-		t.Errorf("%d share the head of another prompt", p.seen.Sharing)
+	if n := sharing(other); n != 0 {
+		t.Errorf("%d share the head of another prompt", n)
 	}
 }
 

@@ -12,30 +12,30 @@ import (
 // bytesPerToken estimates prompts whose tokens nobody knows.
 const bytesPerToken = 4
 
-// usable collects the rows that may be chosen: engines for decode or both before those for prefill alone, healthy ones
+// usable collects the rows that may be chosen in p.decode: engines for decode or both before those for prefill alone, healthy ones
 // before ejected ones. With nothing better the ejected are tried: a wrong ejection must not stop a pool.
-func (p *Pool) usable(q *Wish, now time.Time) []*row {
+func (p *Pool) usable(q *Wish, now time.Time) {
+	f := &p.decode
 	for _, ejected := range []bool{false, true} {
 		for _, prefill := range []bool{false, true} {
-			p.chosen = p.chosen[:0]
+			f.rows = f.rows[:0]
 			for _, w := range p.rows {
 				if !q.Without[w.engine.ID] && w.serves(q.Model) &&
 					(w.engine.Role == fleet.Prefill) == prefill && w.health.usable(now) != ejected {
-					p.chosen = append(p.chosen, w)
+					f.rows = append(f.rows, w)
 				}
 			}
-			if len(p.chosen) > 0 {
-				return p.chosen
+			if len(f.rows) > 0 {
+				return
 			}
 		}
 	}
-	return nil
 }
 
-// observe fills p.seen with what the policy may know. The lock is held.
-func (p *Pool) observe(q *Wish, rows []*row, now time.Time) {
-	o := &p.seen
-	p.matched = p.matched[:0]
+// observe fills f with what the policy may know of its rows. The lock is held.
+func (p *Pool) observe(q *Wish, f *field, now time.Time) {
+	o := &f.seen
+	f.matched = f.matched[:0]
 	*o = policy.Observation{Now: now.Sub(p.epoch).Seconds(), Turn: p.turn, Candidates: o.Candidates[:0]}
 	o.PromptTokens = q.Bytes / bytesPerToken
 	if len(q.Chain) > 0 {
@@ -48,9 +48,8 @@ func (p *Pool) observe(q *Wish, rows []*row, now time.Time) {
 			o.FirstKey = keys[0]
 		}
 	}
-	p.hear(q.Score.GetEngines())
 	best := 0
-	for _, w := range rows {
+	for _, w := range f.rows {
 		held := int(max(w.score.GetGpu(), w.score.GetAny()))
 		if e := w.score; e != nil {
 			w.mapped, w.evicted = int(e.Visible), e.Evicted
@@ -63,7 +62,7 @@ func (p *Pool) observe(q *Wish, rows []*row, now time.Time) {
 			c.Matched = max(c.Matched, p.pieces.Depth(w.number, q.Chain, now)*placements.PieceBytes/bytesPerToken)
 		}
 		best = max(best, c.Matched)
-		o.Candidates, p.matched = append(o.Candidates, c), append(p.matched, held)
+		o.Candidates, f.matched = append(o.Candidates, c), append(f.matched, held)
 	}
 	heads, tokens := q.heads()
 	o.Sharing = p.sharing.Count(heads, best/tokens/2)

@@ -20,6 +20,9 @@ type Reservation struct {
 	Prompt   int          // tokens, an estimate where nobody knows them
 	Cached   int          // of these, believed to be on the engine
 	Uncached int          // the rest; at least one of a prompt that has any
+	// Prefill is the place of the prompt on the engine that computes it for this one; nil where this one does. Who
+	// holds the reservation tells of it by PrefillDone or PrefillFailed only; Release ends both.
+	Prefill *Reservation
 
 	pool     *Pool
 	row      *row
@@ -28,7 +31,10 @@ type Reservation struct {
 	expected time.Time // when an answer that does not stream is taken to decode
 	streams  bool
 	alone    bool      // nobody waited there when it was chosen: its first byte teaches the prefill rate
+	step     float64   // seconds of a step there, at the choice
 	steps    float64   // seconds of its TTFT that are other steps
+	remote   bool      // its KV comes from a prefill engine
+	computed time.Time // when that was done
 	gaps     []float64 // latest gaps between tokens, at most keepGaps
 	gapsSeen int
 	streamed int64
@@ -42,14 +48,34 @@ type Reservation struct {
 func (r *Reservation) FirstByte(now time.Time) {
 	r.pool.mu.Lock()
 	defer r.pool.mu.Unlock()
+	r.firstByte(now)
+}
+
+// firstByte is FirstByte under the lock.
+func (r *Reservation) firstByte(now time.Time) {
 	if !r.first {
 		if r.alone {
 			r.pool.state.FirstByte(r.Engine.ID, now.Sub(r.sent).Seconds(), r.steps, r.seconds, r.Uncached)
+		}
+		if r.remote {
+			r.received(now)
 		}
 		r.row.decode(r, now)
 	}
 	r.pool.keyed.FirstByte(r.placed, now)
 	r.row.health.answers()
+}
+
+// enter books the reservation on its engine and predicts when it decodes. The lock is held.
+func (r *Reservation) enter() {
+	s := &r.pool.state
+	r.row.add(r)
+	wait := r.row.waitSeconds * s.Rate(r.Engine.ID).Prefill
+	if r.remote {
+		p := r.Prefill
+		wait = p.row.waitSeconds*s.Rate(p.Engine.ID).Prefill + s.TransferSeconds(r.Uncached) + policy.StepsAround*r.step
+	}
+	r.expected = r.sent.Add(time.Duration(wait * float64(time.Second)))
 }
 
 // Token counts n streamed tokens. gap is the time since the token before, where one came alone; 0 is not known. It
@@ -71,7 +97,7 @@ func (r *Reservation) Token(n int, gap time.Duration) {
 // learn teaches the engine's decode rate from the median gap, which prefills of others hardly touch. The lock is held.
 func (r *Reservation) learn() {
 	if w := r.row; len(r.gaps) >= leastGaps {
-		model := r.pool.state.StepSeconds(w.active-len(w.waiting), w.decodeContext+int(w.streamed.Load()))
+		model := r.pool.state.StepSeconds(w.active-w.unanswered(), w.decodeContext+int(w.streamed.Load()))
 		r.pool.state.Gap(r.Engine.ID, policy.Median(r.gaps), model)
 	}
 }
@@ -88,18 +114,21 @@ func (r *Reservation) Failed(now time.Time) (ejected bool) {
 func (r *Reservation) Release(answered, whole bool) {
 	r.pool.mu.Lock()
 	defer r.pool.mu.Unlock()
+	r.release(answered, whole)
+}
+
+// release is Release under the lock.
+func (r *Reservation) release(answered, whole bool) {
 	if r.ended {
 		return
 	}
 	r.ended = true
+	if r.Prefill != nil {
+		r.Prefill.release(false, false)
+	}
 	r.learn()
 	r.pool.sharing.Leave(r.heads)
-	r.row.active--
-	if r.first {
-		r.row.decodeContext -= r.Prompt
-	} else {
-		r.row.stopWaiting(r)
-	}
+	r.row.leave(r)
 	r.row.streamed.Add(-r.streamed)
 	if !answered {
 		r.pool.keyed.Drop(r.placed)

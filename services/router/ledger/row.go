@@ -21,8 +21,9 @@ type row struct {
 	draining bool
 
 	active        int
-	waiting       []*Reservation // without a first byte, in the order sent
-	waitContext   int
+	waiting       []*Reservation // without a first byte, computed here, in the order sent
+	coming        coming         // without a first byte, computed elsewhere
+	waitContext   int            // of both
 	uncached      int
 	waitSeconds   float64
 	decodeContext int
@@ -47,7 +48,7 @@ type Load struct {
 	Active        int     // requests not finished
 	Waiting       int     // of these, without a first byte
 	WaitContext   int     // prompt tokens of the waiting
-	Uncached      int     // of these, not cached when they were sent
+	Uncached      int     // of these, to be computed there: not cached when they were sent
 	WaitSeconds   float64 // prefill seconds of the waiting, as the profile says
 	DecodeContext int     // prompt tokens of those that decode
 	Streamed      int     // tokens streamed so far by requests not finished
@@ -55,7 +56,7 @@ type Load struct {
 
 func (w *row) load() Load {
 	return Load{
-		Active: w.active, Waiting: len(w.waiting), WaitContext: w.waitContext, Uncached: w.uncached, WaitSeconds: w.waitSeconds,
+		Active: w.active, Waiting: w.unanswered(), WaitContext: w.waitContext, Uncached: w.uncached, WaitSeconds: w.waitSeconds,
 		DecodeContext: w.decodeContext, Streamed: int(w.streamed.Load()),
 	}
 }
@@ -110,13 +111,20 @@ func (w *row) serves(model string) bool {
 	return len(e.Models) == 0
 }
 
+// unanswered is how many requests have no first byte yet.
+func (w *row) unanswered() int { return len(w.waiting) + len(w.coming.requests) }
+
 // add books a reservation. The pool's lock is held.
 func (w *row) add(r *Reservation) {
 	w.active++
-	w.waiting = append(w.waiting, r)
 	w.waitContext += r.Prompt
-	w.uncached += r.Uncached
-	w.waitSeconds += r.seconds
+	if r.remote {
+		w.coming.add(r)
+	} else {
+		w.waiting = append(w.waiting, r)
+		w.uncached += r.Uncached
+		w.waitSeconds += r.seconds
+	}
 	w.coldWork = w.cold(r.sent) + float64(r.Uncached)
 	w.coldAt = r.sent
 }
@@ -129,11 +137,25 @@ func (w *row) cold(now time.Time) float64 {
 	return w.coldWork * math.Exp(-now.Sub(w.coldAt).Seconds()/coldDecay.Seconds())
 }
 
+// leave takes a reservation off the row. The pool's lock is held.
+func (w *row) leave(r *Reservation) {
+	w.active--
+	if r.first {
+		w.decodeContext -= r.Prompt
+	} else {
+		w.stopWaiting(r)
+	}
+}
+
 // stopWaiting takes a reservation out of the queue. The pool's lock is held.
 func (w *row) stopWaiting(r *Reservation) {
+	w.waitContext -= r.Prompt
+	if r.remote {
+		w.coming.remove(r)
+		return
+	}
 	i := slices.Index(w.waiting, r)
 	w.waiting = slices.Delete(w.waiting, i, i+1)
-	w.waitContext -= r.Prompt
 	w.uncached -= r.Uncached
 	w.waitSeconds -= r.seconds
 	if len(w.waiting) == 0 {
@@ -146,17 +168,21 @@ func (w *row) decode(r *Reservation, now time.Time) {
 	w.stopWaiting(r)
 	r.first = true
 	w.decodeContext += r.Prompt
-	w.lastFirst = now
+	if !r.remote { // else it says nothing of the prompts that wait here
+		w.lastFirst = now
+	}
 }
 
 // settle lets answers that do not stream decode once their prefill should be done: their first byte is their last.
 func (w *row) settle(now time.Time) {
-	for i := 0; i < len(w.waiting); {
-		if r := w.waiting[i]; !r.streams && now.After(r.expected) {
-			w.decode(r, r.expected)
-			continue
+	for _, queue := range []*[]*Reservation{&w.waiting, &w.coming.requests} {
+		for i := 0; i < len(*queue); {
+			if r := (*queue)[i]; !r.streams && now.After(r.expected) {
+				w.decode(r, r.expected)
+				continue
+			}
+			i++
 		}
-		i++
 	}
 }
 
@@ -166,10 +192,12 @@ func (w *row) candidate(epoch, now time.Time) policy.Candidate {
 	c := policy.Candidate{
 		Engine:        w.engine.ID,
 		Active:        w.active,
-		Waiting:       len(w.waiting),
+		Waiting:       w.unanswered(),
 		DecodeContext: w.decodeContext + int(w.streamed.Load()),
 		WaitContext:   w.waitContext,
 		Uncached:      w.uncached,
+		Coming:        w.coming.tokens,
+		Both:          w.engine.Role == fleet.Both,
 		WaitSeconds:   w.waitSeconds,
 		Blocks:        w.engine.Blocks,
 		Mapped:        w.mapped,

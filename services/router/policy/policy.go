@@ -55,7 +55,8 @@ type Candidate struct {
 	Waiting       int // of these, without a first byte
 	DecodeContext int // context tokens of decoding sequences
 	WaitContext   int // prompt tokens of waiting requests
-	Uncached      int // of these, not cached at dispatch
+	Uncached      int // of these, to be computed here: not cached at dispatch
+	Coming        int // of these, computed by a prefill engine and not here yet
 
 	WaitSeconds   float64 // prefill seconds of waiting requests, summed
 	OldestSent    float64 // time when the oldest waiting request was sent
@@ -68,6 +69,7 @@ type Candidate struct {
 	Queued   int     // waiting requests as the engine's last scrape said; 0 is not known
 	Evicted  bool    // it has evicted blocks
 	ColdWork float64 // uncached tokens sent to it, decayed over 30 s
+	Both     bool    // its role is both: it decodes, and computes prompts for decode engines too
 }
 
 // Choice is a policy's answer.

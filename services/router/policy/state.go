@@ -27,6 +27,8 @@ type State struct {
 	Profile Profile // zero is DefaultProfile
 	Output  float64 // mean output tokens of a request; 0 is not known yet
 
+	transfer float64 // factor on the time that KV takes between engines; 0 is not known
+
 	rates  map[string]Rate // as learned, by engine id; 0 is not known
 	median Rate            // of the known ones
 }
