@@ -35,6 +35,7 @@ type Reservation struct {
 	steps    float64   // seconds of its TTFT that are other steps
 	remote   bool      // its KV comes from a prefill engine
 	computed time.Time // when that was done
+	quiet    bool      // nothing else held it up then
 	gaps     []float64 // latest gaps between tokens, at most keepGaps
 	gapsSeen int
 	streamed int64

@@ -41,7 +41,7 @@ func (r *Reservation) PrefillDone(now time.Time) {
 	r.pool.mu.Lock()
 	defer r.pool.mu.Unlock()
 	if leg := r.Prefill; leg != nil && !leg.ended {
-		r.computed = now
+		r.computed, r.quiet = now, r.row.quiet()
 		leg.firstByte(now)
 		leg.release(true, true)
 	}
@@ -65,12 +65,19 @@ func (r *Reservation) PrefillFailed(now time.Time) (ejected bool) {
 }
 
 // received teaches how long KV takes from engine to engine: the time from the prefill engine's answer to the first
-// token less the steps around it. The lock is held.
+// token less the steps around it. Where prompts are computed beside, or blocks are short, it would teach those. The lock
+// is held.
 func (r *Reservation) received(now time.Time) {
-	if r.streams && !r.computed.IsZero() {
+	if r.streams && r.quiet && r.row.quiet() {
 		r.pool.state.Transferred(now.Sub(r.computed).Seconds()-policy.StepsAround*r.step, r.Uncached)
 	}
 }
+
+// quiet says that nothing but decode steps holds up a prompt that comes to the engine.
+func (w *row) quiet() bool { return len(w.waiting) == 0 && w.usage < fullUsage }
+
+// fullUsage is the share of blocks in use from which prompts may have to wait for some.
+const fullUsage = 0.9
 
 // coming is the KV that prefill engines compute for an engine and that is not there yet.
 type coming struct {
