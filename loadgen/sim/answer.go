@@ -5,7 +5,7 @@ import "time"
 // Answer is what became of one request, for comparisons request by request.
 type Answer struct {
 	Request             int // requests are numbered from 0 as they are sent: those of one open stage by time
-	Engine              int // in the order in which policies see engines
+	Engine              int // that answered it, in the order in which policies see engines
 	Prompt, Hit, Output int // tokens; Hit of the prompt were in the prefix cache
 	Refused             bool
 	TTFT                time.Duration // front end included; 0 where it was refused
