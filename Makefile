@@ -68,6 +68,10 @@ bench-rivals: setup ## Measure the index and stand-ins for others on the same wo
 bench-plane: setup ## Measure the event plane whole, into bench/plane.json (about 4 minutes)
 	@go run ./loadgen/cmd/loadgen plane
 
+.PHONY: sim-gates
+sim-gates: setup ## Hold the simulator to theory, silicon and published tables, into bench/sim-gates.json (about 3 minutes)
+	@go run ./loadgen/cmd/loadgen gates --json bench/sim-gates.json
+
 .PHONY: generate
 generate: $(BIN)/buf $(BIN)/protoc-gen-go $(BIN)/protoc-gen-go-grpc ## Generate Go from the .proto files
 	PATH=$(BIN):$$PATH $(BIN)/buf lint

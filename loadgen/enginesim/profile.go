@@ -32,15 +32,25 @@ var (
 	Qwen3_32B_TP2_H100 = Profile{"qwen3-32b-tp2-h100", 13.99, 0.04705, 0.0764, 0.0450, 1.70, 307_328, 262_144}
 	// Qwen3_32B_TP4 is Qwen3-32B on four H100; its KV capacity follows from that of two.
 	Qwen3_32B_TP4 = Profile{"qwen3-32b-tp4", 9.26, 0.02722, 0.0638, 0.0247, 0.87, 864_000, 262_144}
+	// Qwen3_32B_TP8 is Qwen3-32B on eight H100; KV capacity as of four.
+	Qwen3_32B_TP8 = Profile{"qwen3-32b-tp8", 7.02, 0.01690, 0.0638, 0.0125, 0.45, 1_980_000, 262_144}
 	// Llama31_70B_TP4 is Llama-3.1-70B on four H100; a sum of kernel times, not a fit.
 	Llama31_70B_TP4 = Profile{"llama-3.1-70b-tp4", 16.0, 0.0585, 0.050, 0.0309, 1.08, 461_376, 327_680}
+	// Llama31_70B_FP8_TP2, TP4 and TP8 are Llama-3.1-70B with weights of 8 bits on two, four and eight H100. Their KV
+	// capacity follows from that of 16 bits: what smaller weights leave free.
+	Llama31_70B_FP8_TP2 = Profile{"llama-3.1-70b-fp8-tp2", 16.56, 0.0609, 0.051, 0.0560, 2.12, 230_000, 327_680}
+	Llama31_70B_FP8_TP4 = Profile{"llama-3.1-70b-fp8-tp4", 11.01, 0.0382, 0.049, 0.0309, 1.08, 676_000, 327_680}
+	Llama31_70B_FP8_TP8 = Profile{"llama-3.1-70b-fp8-tp8", 8.82, 0.0250, 0.052, 0.0155, 0.55, 1_570_000, 327_680}
 	// Llama31_8B_TP1 is Llama-3.1-8B on one H100.
 	Llama31_8B_TP1 = Profile{"llama-3.1-8b-tp1", 6.45, 0.01893, 0.0092, 0.0432, 0.87, 420_000, 131_072}
 )
 
 // Profiles returns the named profiles, Instant first.
 func Profiles() []Profile {
-	return []Profile{Instant, Qwen3_32B_TP2_H100, Qwen3_32B_TP4, Llama31_70B_TP4, Llama31_8B_TP1}
+	return []Profile{
+		Instant, Qwen3_32B_TP2_H100, Qwen3_32B_TP4, Qwen3_32B_TP8, Llama31_70B_TP4,
+		Llama31_70B_FP8_TP2, Llama31_70B_FP8_TP4, Llama31_70B_FP8_TP8, Llama31_8B_TP1,
+	}
 }
 
 // ProfileByName returns the profile of that name, or an error that lists the names.

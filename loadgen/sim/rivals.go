@@ -14,6 +14,10 @@ import (
 var policies = []string{"warm", "random", "round-robin", "least-requests", "least-tokens", "power-of-two", "session", "bounded-hash",
 	"approx-2025", "approx", "precise-2025", "precise-2026", "dynamo", "greedy", "oracle"}
 
+// LoadOnly is llm-d's scoring without a prefix: queue and KV usage alone. It is for comparison with published tables
+// that have it, and none of Policies.
+const LoadOnly = "load"
+
 // Policies returns the names of all policies, ours first.
 func Policies() []string { return slices.Clone(policies) }
 
@@ -74,6 +78,8 @@ func picker(o Options, r *router, engines []*engine) (ledger.Picker, *rival, err
 		pick = v.scorer(weights{3, 2, 2}, true)
 	case "precise-2026":
 		pick = v.scorer(weights{3, 2, 2}, false)
+	case LoadOnly:
+		pick = v.scorer(weights{0, 1, 1}, false)
 	case "dynamo":
 		v.cost = v.dynamo
 	case "greedy":

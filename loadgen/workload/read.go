@@ -37,6 +37,11 @@ func Find(dir string) (path string, ok bool) { return find(dir, fileNames) }
 // FindAzure looks there for the Azure conversation trace of 2023.
 func FindAzure(dir string) (path string, ok bool) { return find(dir, azureNames) }
 
+// FindCalibration looks there for a file of the folder calibration: published measurements, not traces.
+func FindCalibration(dir, name string) (path string, ok bool) {
+	return find(dir, []string{filepath.Join("calibration", name)})
+}
+
 func find(dir string, names []string) (path string, ok bool) {
 	dir, err := filepath.Abs(dir)
 	if err != nil {
