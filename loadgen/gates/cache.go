@@ -159,7 +159,7 @@ func oneByOne(h enginesim.Hasher, rounds int) (n hitCounts, err error) {
 // holed gives a prompt another block in the middle.
 func holed(r *enginesim.Request) []uint32 {
 	p := append([]uint32(nil), r.Prompt...)
-	at := (int(r.MaxTokens) % 5) * 16
+	at := r.MaxTokens % 5 * 16
 	for i := at; i < min(at+16, len(p)); i++ {
 		p[i] += 100_000 * uint32(1+len(p)%3)
 	}

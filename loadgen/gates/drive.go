@@ -85,8 +85,9 @@ type loop struct {
 	clients, input, output int
 	jitter                 float64       // lengths are drawn from so large a share around theirs
 	staggered              bool          // clients begin in the middle of an answer
-	rounds                 int           // answers of each client that are measured, after two that are not
+	rounds                 int           // answers of each client that are measured
 	frontEnd               time.Duration // from sending a request until the scheduler has it
+	cold                   bool          // the first answers are measured too; else two of each client are not
 	engine                 enginesim.CoreOptions
 }
 
@@ -167,7 +168,7 @@ func (x *looping) send(later time.Duration, output int) {
 
 func (x *looping) stepped(r *enginesim.StepResult) {
 	x.now += r.Duration
-	warm := x.finished >= 2*x.clients
+	warm := x.warm()
 	running := x.c.Stats().Running
 	ended := 0
 	for _, o := range r.Outputs {
@@ -190,8 +191,11 @@ func (x *looping) stepped(r *enginesim.StepResult) {
 	x.tokens += len(r.Outputs)
 }
 
+// warm tells whether what happens now is measured.
+func (x *looping) warm() bool { return x.cold || x.finished >= 2*x.clients }
+
 func (x *looping) ended(s *span, o *enginesim.Output) {
-	if x.finished >= 2*x.clients {
+	if x.warm() {
 		x.measured++
 		x.ttft += (s.first - s.sent).Seconds()
 		x.tpot += (x.now - s.first).Seconds() / float64(max(1, o.Index))

@@ -175,7 +175,11 @@ func (p *published) collapses(rates []float64, r *sim.Result) Row {
 			low = min(low, rate)
 		}
 	}
-	return between("first rate at which TTFT is over 2 s in the mean", low, p.collapse[1], first)
+	row := between("first rate at which TTFT is over 2 s in the mean", low, p.collapse[1], first)
+	for i, s := range r.Stages {
+		row.Note += fmt.Sprintf("%.2g s at %g; ", s.TTFTMean, rates[i])
+	}
+	return row
 }
 
 // hitRatio is the mean over the stages of at least 20 requests a second.

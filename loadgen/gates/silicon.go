@@ -81,6 +81,9 @@ func Silicon(path string) ([]Gate, error) {
 	for _, s := range rows {
 		tokens := float64(2 * 8 * s.clients * (s.output + s.input/50))
 		all = append(all, Gate{ID: "2.2/" + s.id, Weight: tokens / 5e6, Run: s.run})
+		if s.vllm {
+			all = append(all, Gate{ID: "2.2/" + s.id, Weight: tokens / 5e6, Run: s.fromCold, Reported: true})
+		}
 	}
 	return all, nil
 }
@@ -91,14 +94,7 @@ func (s *silicon) saturated() bool { return s.clients*(s.input+s.output) > s.pro
 // run compares TPOT with lengths jittered by a fifth, and TTFT with what lies between such lengths and lockstep: the
 // sample does not say how its lengths were drawn.
 func (s *silicon) run() ([]Row, error) {
-	l := loop{clients: s.clients, input: s.input, output: s.output, jitter: .2, rounds: 6, frontEnd: frontEnd}
-	l.engine = enginesim.CoreOptions{Profile: s.profile, TokenBudget: 8192, Hash: enginesim.QuickHash{}, Seed: 1}
-	jittered, err := l.run()
-	if err != nil {
-		return nil, err
-	}
-	l.jitter = 0
-	lockstep, err := l.run()
+	jittered, lockstep, err := s.measure(6, false)
 	if err != nil {
 		return nil, err
 	}
@@ -111,8 +107,36 @@ func (s *silicon) run() ([]Row, error) {
 	if !s.vllm {
 		return []Row{tpot}, nil // when a first token comes is the scheduler's doing, and this one is not vLLM's
 	}
+	return []Row{tpot, s.ttftRow("TTFT, s", jittered, lockstep, ttftTolerance, note)}, nil
+}
+
+// fromCold is TTFT over ten answers of each client, the first of which all come at once. It is reported, not gated:
+// the sample does not say whether it counts them, and ten was chosen because it explains the sample best.
+func (s *silicon) fromCold() ([]Row, error) {
+	jittered, lockstep, err := s.measure(10, true)
+	if err != nil {
+		return nil, err
+	}
+	r := s.ttftRow("TTFT with the first wave counted, s", jittered, lockstep, .30, "")
+	r.Fitted = true
+	return []Row{r}, nil
+}
+
+// measure makes the closed loop with lengths jittered by a fifth, and in lockstep.
+func (s *silicon) measure(rounds int, cold bool) (jittered, lockstep loopResult, err error) {
+	l := loop{clients: s.clients, input: s.input, output: s.output, jitter: .2, rounds: rounds, frontEnd: frontEnd, cold: cold}
+	l.engine = enginesim.CoreOptions{Profile: s.profile, TokenBudget: 8192, Hash: enginesim.QuickHash{}, Seed: 1}
+	if jittered, err = l.run(); err != nil {
+		return jittered, lockstep, err
+	}
+	l.jitter = 0
+	lockstep, err = l.run()
+	return jittered, lockstep, err
+}
+
+func (s *silicon) ttftRow(name string, jittered, lockstep loopResult, tolerance float64, note string) Row {
 	low, high := min(jittered.ttft, lockstep.ttft), max(jittered.ttft, lockstep.ttft)
-	ttft := near("TTFT, s", s.ttft, min(max(s.ttft, low), high), ttftTolerance)
-	ttft.Note = fmt.Sprintf("%.3f to %.3f between jittered and lockstep lengths%s", low, high, note)
-	return []Row{tpot, ttft}, nil
+	r := near(name, s.ttft, min(max(s.ttft, low), high), tolerance)
+	r.Note = fmt.Sprintf("%.3f to %.3f between jittered and lockstep lengths%s", low, high, note)
+	return r
 }

@@ -5,6 +5,7 @@ import (
 	"flag"
 	"fmt"
 	"os"
+	"path/filepath"
 	"runtime"
 	"sync"
 	"time"
@@ -50,6 +51,9 @@ func gatesCommand() *ffcli.Command {
 func runGates(ctx context.Context, only, path string) error {
 	all, err := allGates(only)
 	if err != nil {
+		return err
+	}
+	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
 	}
 	seconds := 0.

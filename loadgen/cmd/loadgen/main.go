@@ -28,6 +28,6 @@ func root() *ffcli.Command {
 		Subcommands: []*ffcli.Command{
 			demoCommand(), enginesCommand(), runCommand(), rivalsCommand(), planeCommand(), simulateCommand(), realtimeCommand(), gatesCommand(),
 		},
-		Exec:        daemon.NoVerb,
+		Exec: daemon.NoVerb,
 	}
 }

@@ -1,5 +1,0 @@
-//go:build !race
-
-package enginesim
-
-const raceDetector = false
