@@ -2,7 +2,6 @@ package report
 
 import (
 	_ "embed" // the page's template
-	"fmt"
 	"html/template"
 	"io"
 
@@ -56,12 +55,5 @@ func (c *Comparison) HTML(w io.Writer) error {
 		}
 		data.Plots = append(data.Plots, figure{Caption: f.caption, SVG: template.HTML(drawn)})
 	}
-	t, err := template.New("page").Parse(pageText)
-	if err != nil {
-		return fmt.Errorf("read page: %w", err)
-	}
-	if err := t.Execute(w, data); err != nil {
-		return fmt.Errorf("write page: %w", err)
-	}
-	return nil
+	return execute(w, pageText, data)
 }

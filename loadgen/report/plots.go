@@ -20,6 +20,7 @@ import (
 // colours that people with colour-blindness can tell apart (Okabe and Ito, 2008), one an arm.
 var colours = []color.RGBA{
 	{213, 94, 0, 255}, {0, 114, 178, 255}, {0, 158, 115, 255}, {204, 121, 167, 255}, {230, 159, 0, 255}, {86, 180, 233, 255},
+	{110, 90, 70, 255}, // not of theirs: a seventh that is neither grey nor like the others
 }
 
 func colour(arm int) color.RGBA { return colours[arm%len(colours)] }
@@ -57,8 +58,10 @@ func newPlot(x, y string) *plot.Plot {
 }
 
 // svg draws a plot as an svg element to be put into a page.
-func svg(p *plot.Plot) (string, error) {
-	canvas := vgsvg.New(plotWidth, plotHeight)
+func svg(p *plot.Plot) (string, error) { return svgOf(p, plotWidth, plotHeight) }
+
+func svgOf(p *plot.Plot, width, height vg.Length) (string, error) {
+	canvas := vgsvg.New(width, height)
 	p.Draw(draw.Crop(draw.New(canvas), 0, -vg.Points(10), 0, -vg.Points(4))) // room for the last labels
 	var buf bytes.Buffer
 	if _, err := canvas.WriteTo(&buf); err != nil {

@@ -1,6 +1,7 @@
 package sim
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -12,11 +13,15 @@ import (
 
 // Scene is a workload with the fleet that it is run on.
 type Scene struct {
-	Name  string
-	What  string // in words, for people
-	Fleet Options
-	Scale float64                    // factor on the profile's step times
-	Make  func(seed uint64) Workload // arrivals of one seed
+	Name     string
+	What     string // in words, for people
+	Variant  string // of the fleet or the arrivals, in words; empty is the scene as it is
+	Arrivals string // names what arrives, but for the seed: equal names, equal workloads
+	Fleet    Options
+	Scale    float64                    // factor on the profile's step times
+	Make     func(seed uint64) Workload // arrivals of one seed
+
+	staged *staged // nil where prompts are not those of groups
 }
 
 // Catalogue returns the scenes of the reference workloads that need no trace, in order.
@@ -28,16 +33,46 @@ func Catalogue() []Scene {
 	agents := eight
 	agents.KV = 2_000_000 / float64(agents.Profile.KVTokens)
 	return []Scene{
-		{"W1", "150 groups of 6,000 shared tokens", front, 1.2, W1},
-		{"W2", "83 groups of 8,000 shared tokens on Llama-3.1-70B", llama, 1, W2},
-		{"W3", "150 groups of 2,000 shared tokens", eight, 1.2, W3},
-		{"W5", "250 groups of 16,000 shared tokens", eight, 1.2, W5},
-		{"W6", "random prompts of 5,000 tokens, 45 a second, on 15 prefill and 10 decode engines", Options{Prefill: 15, Decode: 10}, 1, W6},
-		{"W6-1024", "random prompts of 1,024 tokens, one a second, on one prefill and one decode engine", Options{Prefill: 1, Decode: 1}, 1, W6Slow},
-		{"W7", "agents with long system prompts and tool calls", agents, 1, W7},
-		{"W10", "a synthetic stand-in for a tool and agent trace", eight, 1, W10},
+		stagedScene(w1(), front, 1.2),
+		stagedScene(w2(), llama, 1),
+		stagedScene(w3(), eight, 1.2),
+		stagedScene(w5(), eight, 1.2),
+		{Name: "W6", What: "random prompts of 5,000 tokens, 45 a second, on 15 prefill and 10 decode engines", Arrivals: "W6",
+			Fleet: Options{Prefill: 15, Decode: 10}, Scale: 1, Make: W6},
+		{Name: "W6-1024", What: "random prompts of 1,024 tokens, one a second, on one prefill and one decode engine", Arrivals: "W6-1024",
+			Fleet: Options{Prefill: 1, Decode: 1}, Scale: 1, Make: W6Slow},
+		{Name: "W7", What: "agents with long system prompts and tool calls", Arrivals: "W7", Fleet: agents, Scale: 1, Make: W7},
+		{Name: "W10", What: "a synthetic stand-in for a tool and agent trace", Arrivals: "W10", Fleet: eight, Scale: 1, Make: W10},
 	}
 }
+
+// stagedScene is a scene of prompts in groups.
+func stagedScene(s staged, fleet Options, scale float64) Scene {
+	return Scene{
+		Name: s.name, Arrivals: fmt.Sprintf("%s of %d groups, %d prompts each", s.name, s.groups.groups, s.per),
+		What:  fmt.Sprintf("%d groups of %d shared tokens, %d prompts each", s.groups.groups, s.system, s.per),
+		Fleet: fleet, Scale: scale, Make: s.workload, staged: &s,
+	}
+}
+
+// WithGroups returns the scene with so many groups and prompts in each; 0 leaves a number as it is. Only W1 to W5 have
+// groups.
+func (s Scene) WithGroups(groups, prompts int) (Scene, error) {
+	if groups == 0 && prompts == 0 {
+		return s, nil
+	}
+	if s.staged == nil {
+		return s, fmt.Errorf("workload %s has no groups of prompts", s.Name)
+	}
+	if groups < 0 || prompts < 0 || groups > maxGroups || prompts > maxGroups {
+		return s, fmt.Errorf("%d groups of %d prompts: each must lie in 1 to %d", groups, prompts, maxGroups)
+	}
+	g := *s.staged
+	g.groups.groups, g.per = cmp.Or(groups, g.groups.groups), cmp.Or(prompts, g.per)
+	return stagedScene(g, s.Fleet, s.Scale), nil
+}
+
+const maxGroups = 1 << 16 // ids of prompts have 16 bits for each
 
 // Find returns the scene of that name, or an error that lists the names.
 func Find(scenes []Scene, name string) (Scene, error) {
@@ -56,6 +91,7 @@ func Find(scenes []Scene, name string) (Scene, error) {
 func Replay(name string, t workload.Trace, pods int, speed float64, jitter time.Duration) Scene {
 	return Scene{
 		Name: name, What: t.Name, Scale: 1, Fleet: Options{Pods: pods, Profile: enginesim.Qwen3_32B_TP2_H100},
+		Arrivals: fmt.Sprintf("%s (%d requests, sum %016x), speed %g, jitter %v", t.Name, len(t.Requests), sum(t), speed, jitter),
 		Make: func(seed uint64) Workload {
 			if jitter > 0 {
 				return FromTrace(t.Jitter(jitter, seed), speed)
@@ -63,6 +99,21 @@ func Replay(name string, t workload.Trace, pods int, speed float64, jitter time.
 			return FromTrace(t, speed)
 		},
 	}
+}
+
+// sum tells traces of one name apart.
+func sum(t workload.Trace) uint64 {
+	h := uint64(0)
+	for i := range t.Requests {
+		r := &t.Requests[i]
+		for _, v := range []uint64{uint64(r.At), uint64(r.Input), uint64(r.Output)} {
+			h = mix64(h ^ v)
+		}
+		for _, id := range r.Blocks {
+			h = mix64(h ^ id)
+		}
+	}
+	return h
 }
 
 // Ideal is the share of a workload's prompt tokens that one cache of so many tokens, shared by all and evicting the

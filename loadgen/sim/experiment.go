@@ -1,22 +1,70 @@
 package sim
 
 import (
-	"cmp"
 	"context"
 	"fmt"
 	"runtime"
-	"slices"
 	"sync"
+	"time"
 
 	"golang.org/x/sync/errgroup"
 )
 
-// Experiment runs policies on one scene with common random numbers: the same arrivals and prompts for every policy.
+// Cell is one run that is wanted.
+type Cell struct {
+	Scene  Scene
+	Policy string
+	Seed   uint64
+	SLO    SLO
+}
+
+// Cross returns a cell for each scene, seed and policy. Seeds run from 1. Runs of one scene and seed have the same
+// arrivals and prompts whatever the policy is: common random numbers.
+func Cross(scenes []Scene, policies []string, seeds int, slo SLO) (cells []Cell) {
+	for _, scene := range scenes {
+		for seed := range uint64(max(0, seeds)) {
+			for _, policy := range policies {
+				cells = append(cells, Cell{scene, policy, seed + 1, slo})
+			}
+		}
+	}
+	return cells
+}
+
+// Name is what a progress line calls the cell; no two of an experiment have one name.
+func (c *Cell) Name() string {
+	name := c.Scene.Name
+	if c.Scene.Variant != "" {
+		name += ", " + c.Scene.Variant + ","
+	}
+	return fmt.Sprintf("%s %s seed %d", name, c.Policy, c.Seed)
+}
+
+// identity is what makes one run another.
+type identity struct {
+	workload, policy string
+	seed             uint64
+	setup            string
+}
+
+func (c *Cell) identity() identity {
+	return identity{c.Scene.Name, c.Policy, c.Seed, c.Scene.Setup(c.SLO).Key()}
+}
+
+func (r *Record) identity() identity { return identity{r.Workload, r.Policy, r.Seed, r.Setup} }
+
+// Options are those of the run.
+func (c *Cell) Options() Options {
+	o := c.Scene.Fleet
+	o.Profile = o.profile().Scale(c.Scene.Scale)
+	o.Policy, o.Seed, o.SLO = c.Policy, c.Seed, c.SLO
+	return o
+}
+
+// Experiment runs cells, as many at once as there are processors.
 type Experiment struct {
-	Scene    Scene
-	Policies []string
-	Seeds    int // 1 to Seeds
-	SLO      SLO
+	Cells []Cell
+	Code  string // what names the code that runs; runs of other code are not known
 	// Known are runs that need not be run again.
 	Known []Record
 	// Progress, if not nil, is told of answers as they come: done of all in a cell that is named. It may be called from
@@ -28,41 +76,65 @@ type Experiment struct {
 
 // Record is one run as the JSON has it.
 type Record struct {
-	Workload string  `json:"workload"`
-	Policy   string  `json:"policy"`
-	Seed     uint64  `json:"seed"`
-	Pods     int     `json:"pods"` // of all roles
-	Prefill  int     `json:"prefill_pods,omitempty"`
-	Decode   int     `json:"decode_pods,omitempty"`
-	Metrics  Metrics `json:"metrics"`
+	Workload string     `json:"workload"`
+	Policy   string     `json:"policy"`
+	Seed     uint64     `json:"seed"`
+	Pods     int        `json:"pods"` // of all roles
+	Prefill  int        `json:"prefill_pods,omitempty"`
+	Decode   int        `json:"decode_pods,omitempty"`
+	Setup    string     `json:"setup"` // Setup.Key of all that its result depends on beside policy, seed and code
+	Code     string     `json:"code,omitempty"`
+	Took     float64    `json:"took_s"` // wall time, with others beside it
+	Metrics  Metrics    `json:"metrics"`
+	ByLoad   []Point    `json:"by_load,omitempty"`
+	Load     *FleetLoad `json:"load,omitempty"` // of seed 1 alone
 
 	Result *Result `json:"-"` // with its stages and engines; nil of a known run
 }
 
-// Run runs all cells, several at once, and returns them sorted by seed and, within, in the order of the policies.
+// Missing returns the cells that are not known, each once.
+func (e *Experiment) Missing() (cells []Cell) {
+	known := e.known()
+	for i := range e.Cells {
+		if id := e.Cells[i].identity(); known[id] == nil {
+			known[id] = &Record{}
+			cells = append(cells, e.Cells[i])
+		}
+	}
+	return cells
+}
+
+func (e *Experiment) known() map[identity]*Record {
+	all := map[identity]*Record{}
+	for i := range e.Known {
+		if r := &e.Known[i]; r.Code == e.Code {
+			all[r.identity()] = r
+		}
+	}
+	return all
+}
+
+// Run runs the cells that are not known and returns the records of all cells in their order, those that have ended if
+// it fails. Cells with the same arrivals share them; those of other arrivals are not kept meanwhile.
 func (e *Experiment) Run(ctx context.Context) ([]Record, error) {
 	var mu sync.Mutex
-	var records []Record
+	ended := e.known()
 	group, ctx := errgroup.WithContext(ctx)
 	group.SetLimit(runtime.GOMAXPROCS(0))
-	for seed := uint64(1); seed <= uint64(e.Seeds); seed++ {
-		w := sync.OnceValues(func() (*Workload, float64) { return e.workload(seed) })
-		for _, policy := range e.Policies {
-			if i := e.known(policy, seed); i >= 0 {
-				records = append(records, e.Known[i])
-				continue
-			}
+	for _, cells := range byArrivals(e.Missing()) {
+		shared := &arriving{scene: cells[0].Scene, seed: cells[0].Seed, workloads: map[int]*Workload{}, ideal: map[[2]int]float64{}}
+		for _, c := range cells {
 			group.Go(func() error {
 				if ctx.Err() != nil {
 					return ctx.Err()
 				}
-				r, err := e.cell(w, policy, seed)
+				r, err := e.cell(&c, shared)
 				if err != nil {
-					return err
+					return fmt.Errorf("%s: %w", c.Name(), err)
 				}
 				mu.Lock()
 				defer mu.Unlock()
-				records = append(records, r)
+				ended[r.identity()] = &r
 				if e.Ended != nil {
 					e.Ended(r)
 				}
@@ -71,26 +143,74 @@ func (e *Experiment) Run(ctx context.Context) ([]Record, error) {
 		}
 	}
 	err := group.Wait()
-	e.sort(records)
+	var records []Record
+	for i := range e.Cells {
+		if r := ended[e.Cells[i].identity()]; r != nil {
+			records = append(records, *r)
+		}
+	}
 	return records, err
 }
 
-// workload makes a seed's arrivals, and the hit ratio that a pooled cache would have on them.
-func (e *Experiment) workload(seed uint64) (*Workload, float64) {
-	w := e.Scene.Make(seed)
-	o, _ := e.Scene.Fleet.withDefaults()
-	w.prompts = newPrompts(&w, o.BlockSize)
-	return &w, Ideal(&w, int(float64(o.Engines()*o.Profile.KVTokens)*o.KV), o.BlockSize)
+// byArrivals puts cells together whose arrivals are the same, in order of the first of each.
+func byArrivals(cells []Cell) (all [][]Cell) {
+	at := map[string]int{}
+	for _, c := range cells {
+		name := fmt.Sprint(c.Scene.Arrivals, c.Seed)
+		i, ok := at[name]
+		if !ok {
+			i = len(all)
+			at[name], all = i, append(all, nil)
+		}
+		all[i] = append(all[i], c)
+	}
+	return all
 }
 
-func (e *Experiment) cell(make func() (*Workload, float64), policy string, seed uint64) (Record, error) {
-	w, ideal := make()
-	o := e.Scene.Fleet
-	o.Profile = o.Profile.Scale(e.Scene.Scale)
-	o.Policy, o.Seed, o.SLO = policy, seed, e.SLO
+// arriving is what arrives: made when the first cell needs them.
+type arriving struct {
+	scene Scene
+	seed  uint64
+
+	mu        sync.Mutex
+	workloads map[int]*Workload  // the same, by the block size for which its prompts are hashed
+	ideal     map[[2]int]float64 // hit ratio of a pooled cache of so many tokens, in blocks of so many
+}
+
+// of returns the arrivals, and the hit ratio that a pooled cache of the fleet's size would have on them.
+func (a *arriving) of(o Options) (*Workload, float64) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	o, _ = o.withDefaults()
+	w := a.workloads[o.BlockSize]
+	if w == nil {
+		made := Workload{}
+		for _, other := range a.workloads {
+			made = *other
+		}
+		if made.Stages == nil {
+			made = a.scene.Make(a.seed)
+		}
+		made.prompts = newPrompts(&made, o.BlockSize)
+		w = &made
+		a.workloads[o.BlockSize] = w
+	}
+	size := [2]int{int(float64(o.Engines()*o.Profile.KVTokens) * o.KV), o.BlockSize}
+	ideal, ok := a.ideal[size]
+	if !ok {
+		ideal = Ideal(w, size[0], size[1])
+		a.ideal[size] = ideal
+	}
+	return w, ideal
+}
+
+func (e *Experiment) cell(c *Cell, shared *arriving) (Record, error) {
+	o := c.Options()
+	w, ideal := shared.of(o)
+	began := time.Now()
 	var progress func(int)
 	if all := w.Requests(); e.Progress != nil {
-		progress = func(done int) { e.Progress(fmt.Sprintf("%s %s seed %d", e.Scene.Name, policy, seed), done, all) }
+		progress = func(done int) { e.Progress(c.Name(), done, all) }
 	}
 	result, err := Run(o, w, progress)
 	if err != nil {
@@ -99,85 +219,13 @@ func (e *Experiment) cell(make func() (*Workload, float64), policy string, seed 
 	if ideal > 0 {
 		result.Metrics.CacheEfficiency = result.Metrics.HitRatio / ideal
 	}
-	return Record{Workload: e.Scene.Name, Policy: policy, Seed: seed, Pods: o.Engines(), Prefill: o.Prefill, Decode: o.Decode,
-		Metrics: result.Metrics, Result: result}, nil
-}
-
-func (e *Experiment) known(policy string, seed uint64) int {
-	fleet := e.Scene.Fleet
-	return slices.IndexFunc(e.Known, func(r Record) bool {
-		return r.Prefill == fleet.Prefill && r.Decode == fleet.Decode && r.Workload == e.Scene.Name && r.Policy == policy && r.Seed == seed && r.Pods == fleet.Engines()
-	})
-}
-
-func (e *Experiment) sort(records []Record) {
-	slices.SortFunc(records, func(a, b Record) int {
-		return cmp.Or(cmp.Compare(a.Seed, b.Seed), cmp.Compare(slices.Index(e.Policies, a.Policy), slices.Index(e.Policies, b.Policy)))
-	})
-}
-
-// Summary is one metric of one policy over all seeds.
-type Summary struct {
-	Workload string   `json:"workload"`
-	Policy   string   `json:"policy"`
-	Metric   string   `json:"metric"`
-	Mean     float64  `json:"mean"`
-	CI95     Interval `json:"ci95"`
-	Paired   *Paired  `json:"paired_vs_warm,omitempty"` // this policy less warm; absent of warm itself, and without warm
-}
-
-// Paired is a difference over runs with the same arrivals.
-type Paired struct {
-	Diff float64  `json:"diff"`
-	CI95 Interval `json:"ci95"`
-}
-
-// summed are the metrics that Summarize compares, and where they are.
-var summed = []struct {
-	name string
-	of   func(*Metrics) float64
-}{
-	{"output_tok_s", func(m *Metrics) float64 { return m.OutputTokS }},
-	{"goodput", func(m *Metrics) float64 { return m.Goodput }},
-	{"goodput_length_aware", func(m *Metrics) float64 { return m.GoodputLengthAware }},
-	{"ttft_mean_s", func(m *Metrics) float64 { return m.TTFTMean }},
-	{"ttft_p50_s", func(m *Metrics) float64 { return m.TTFTP50 }},
-	{"ttft_p90_s", func(m *Metrics) float64 { return m.TTFTP90 }},
-	{"ttft_p99_s", func(m *Metrics) float64 { return m.TTFTP99 }},
-	{"tpot_mean_s", func(m *Metrics) float64 { return m.TPOTMean }},
-	{"hit_ratio", func(m *Metrics) float64 { return m.HitRatio }},
-	{"busy_max_over_mean", func(m *Metrics) float64 { return m.BusyMaxOverMean }},
-}
-
-// Summarize gives the mean of each metric with its interval, and the paired difference to warm.
-func Summarize(records []Record) (all []Summary) {
-	var order []string
-	byPolicy := map[string][]Record{}
-	for _, r := range records {
-		if byPolicy[r.Policy] == nil {
-			order = append(order, r.Policy)
-		}
-		byPolicy[r.Policy] = append(byPolicy[r.Policy], r)
+	r := Record{
+		Workload: c.Scene.Name, Policy: c.Policy, Seed: c.Seed, Pods: o.Engines(), Prefill: o.Prefill, Decode: o.Decode,
+		Setup: c.Scene.Setup(c.SLO).Key(), Code: e.Code,
+		Took: time.Since(began).Seconds(), Metrics: result.Metrics, ByLoad: result.ByLoad, Result: result,
 	}
-	for _, policy := range order {
-		for _, metric := range summed {
-			own := values(byPolicy[policy], metric.of)
-			s := Summary{Workload: byPolicy[policy][0].Workload, Policy: policy, Metric: metric.name}
-			s.Mean, s.CI95 = MeanInterval(own)
-			if warm := byPolicy["warm"]; policy != "warm" && len(warm) == len(own) {
-				p := Paired{}
-				p.Diff, p.CI95 = PairedInterval(own, values(warm, metric.of), 1)
-				s.Paired = &p
-			}
-			all = append(all, s)
-		}
+	if c.Seed == 1 {
+		r.Load = &result.Load
 	}
-	return all
-}
-
-func values(records []Record, of func(*Metrics) float64) (v []float64) {
-	for i := range records {
-		v = append(v, of(&records[i].Metrics))
-	}
-	return v
+	return r, nil
 }

@@ -1,6 +1,8 @@
 package sim
 
 import (
+	"math"
+	"slices"
 	"time"
 
 	"github.com/warmpath/warmpath/loadgen/workload"
@@ -72,6 +74,29 @@ func (w *Workload) Requests() (n int) {
 		}
 	}
 	return n
+}
+
+// Length is the time over which requests arrive if no stage is late.
+func (w *Workload) Length() (length time.Duration) {
+	for _, stage := range w.Stages {
+		last := time.Duration(0)
+		for _, s := range stage.Sessions {
+			last = max(last, s.At)
+		}
+		length += last
+	}
+	return length
+}
+
+// Part returns the workload with only the first share of each stage's sessions: a trial of how long the whole takes.
+func (w *Workload) Part(share float64) Workload {
+	part := *w
+	part.Stages = slices.Clone(w.Stages)
+	for i := range part.Stages {
+		s := &part.Stages[i]
+		s.Sessions = s.Sessions[:int(math.Ceil(share*float64(len(s.Sessions))))]
+	}
+	return part
 }
 
 // one is a session of one request.

@@ -10,7 +10,9 @@ import (
 type Result struct {
 	Metrics   Metrics
 	Stages    []StageResult
+	ByLoad    []Point
 	PerEngine []EngineResult
+	Load      FleetLoad
 	Virtual   time.Duration // from the first request to the last answer
 }
 
@@ -71,6 +73,7 @@ func (f *world) result(w *Workload) *Result {
 		s.WarmUp = w.Stages[i].WarmUp
 		r.Stages = append(r.Stages, s)
 	}
+	r.ByLoad, r.Load = f.byLoad(w, byStage, r.Stages), f.load.done(f.o.Scrape)
 	r.Metrics = measure(all, f.o)
 	counted := 0
 	for _, s := range r.Stages {

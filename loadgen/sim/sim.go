@@ -30,7 +30,8 @@ type Options struct {
 	Policy    string            // one of Policies
 	Seed      uint64            // of noise, ties and random choices
 	Lag       time.Duration     // from the end of a step until its events are visible; 0 is 20 ms, below 0 is none
-	Loss      float64           // share of event batches that never arrive
+	Loss      float64           // share of event batches that are lost; a gap is seen at the next batch and replayed
+	NoReplay  bool              // engines have no replay endpoint: what is lost stays lost
 	Scrape    time.Duration     // between two scrapes of an engine's metrics; 0 is 50 ms
 	FrontEnd  time.Duration     // what tokenizing and HTTP add to every TTFT
 	Network   Network           // between the engines
@@ -45,6 +46,8 @@ type SLO struct {
 	ITL  time.Duration // mean time between two tokens
 }
 
+func defaultSLO() SLO { return SLO{TTFT: 2 * time.Second, ITL: 50 * time.Millisecond} }
+
 const (
 	defaultPods   = 8
 	defaultLag    = 20 * time.Millisecond
@@ -56,9 +59,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Pods+o.Prefill+o.Decode == 0 {
 		o.Pods = defaultPods
 	}
-	if o.Profile.Name == "" {
-		o.Profile = enginesim.Qwen3_32B_TP2_H100
-	}
+	o.Profile = o.profile()
 	if o.BlockSize == 0 {
 		o.BlockSize = 16
 	}
@@ -66,7 +67,7 @@ func (o Options) withDefaults() (Options, error) {
 		o.KV = 1
 	}
 	if o.SLO == (SLO{}) {
-		o.SLO = SLO{TTFT: 2 * time.Second, ITL: 50 * time.Millisecond}
+		o.SLO = defaultSLO()
 	}
 	if o.Network.Bandwidth == 0 {
 		o.Network.Bandwidth = defaultBandwidth
@@ -83,6 +84,14 @@ func (o Options) withDefaults() (Options, error) {
 		return o, fmt.Errorf("block size %d, KV factor %v, loss %v: out of range", o.BlockSize, o.KV, o.Loss)
 	}
 	return o, nil
+}
+
+// profile is that of the engines.
+func (o Options) profile() enginesim.Profile {
+	if o.Profile.Name == "" {
+		return enginesim.Qwen3_32B_TP2_H100
+	}
+	return o.Profile
 }
 
 // orNone is the default for 0 and 0 for less.

@@ -5,19 +5,19 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"slices"
 	"testing"
 	"time"
 
 	"github.com/warmpath/warmpath/libs/blockkey"
+	"github.com/warmpath/warmpath/libs/kvevent"
 	"github.com/warmpath/warmpath/loadgen/enginesim"
 	"github.com/warmpath/warmpath/loadgen/workload"
 )
 
 // small is a workload of a few groups whose prompts fill small caches several times.
 func small(seed uint64) Workload {
-	w := groups{12, 3, 640, 200, 40}.workload("small", seed, true, []phase{{20, 2}, {30, 6}, {60, 6}})
-	w.InFlight = 60
-	return w
+	return staged{"small", groups{12, 3, 640, 200, 40}, true, 60, []phase{{20, 2}, {30, 6}, {60, 6}}}.workload(seed)
 }
 
 // tight is a fleet whose caches hold about a third of small's prompts each.
@@ -72,6 +72,11 @@ func TestEveryPolicyAnswersEveryRequest(t *testing.T) {
 func TestTheIndexEndsAsTheCachesAre(t *testing.T) {
 	w := small(2)
 	_, f := run(t, tight("warm"), w)
+	indexIsTheCaches(t, f, &w)
+}
+
+func indexIsTheCaches(t *testing.T, f *world, w *Workload) {
+	t.Helper()
 	x, hash := f.router.index, enginesim.QuickHash{}
 	checked := 0
 	for _, stage := range w.Stages {
@@ -175,18 +180,67 @@ func TestInFlightIsBounded(t *testing.T) {
 	atMost(t, f.answers, 7)
 }
 
-// Lost batches leave the index wrong, lag leaves it late: both cost hits, neither costs answers.
+// What cannot be replayed leaves the index wrong, lag leaves it late: both cost hits, neither costs answers.
 func TestLossAndLagAreInjected(t *testing.T) {
 	base, _ := run(t, tight("precise-2026"), small(5))
 	lossy := tight("precise-2026")
-	lossy.Loss = .5
+	lossy.Loss, lossy.NoReplay = .5, true
 	late := tight("precise-2026")
 	late.Lag = 5 * time.Second
-	for name, o := range map[string]Options{"loss": lossy, "lag": late} {
+	replayed := tight("precise-2026")
+	replayed.Loss, replayed.Lag = .5, time.Second
+	for name, o := range map[string]Options{"loss": lossy, "lag": late, "replayed loss": replayed} {
 		r, _ := run(t, o, small(5))
 		if r.Metrics.HitRatio >= base.Metrics.HitRatio || r.Metrics.Completed != base.Metrics.Completed {
 			t.Errorf("%s: %+v, without it %+v", name, r.Metrics, base.Metrics)
 		}
+	}
+}
+
+// A lost batch and those behind it are visible one lag after the batch that tells of the gap, in order.
+func TestGapsAreReplayed(t *testing.T) {
+	o := tight("warm")
+	o.Loss, o.Lag = .3, 100*time.Millisecond
+	o, err := o.withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := small(2)
+	f, err := newWorld(o, &w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := f.engines[0]
+	step := func(at time.Duration, chance float64, hash uint64) {
+		f.clock.now = at
+		f.o.Loss = chance
+		e.step.Events = []kvevent.Event{{Kind: kvevent.Stored, Hashes: []uint64{hash}, Tokens: make([]uint32, 16), BlockSize: 16, Medium: "GPU",
+			Parent: hash - 1, HasParent: hash > 1, HasGroup: true, SpecKind: "full_attention"}}
+		f.announce(e)
+	}
+	ms := time.Millisecond
+	step(10*ms, 0, 1)
+	step(20*ms, 1, 2)  // lost
+	step(30*ms, 1, 3)  // lost
+	step(40*ms, 0, 4)  // tells of it
+	step(50*ms, 0, 5)  // held back
+	step(400*ms, 0, 6) // in time again
+	var at []time.Duration
+	seen := 0
+	for {
+		do, ok := f.clock.next()
+		if !ok {
+			break
+		}
+		seen += len(do.batch.runs)
+		f.router.index.apply(do.batch)
+		at = append(at, f.clock.now)
+		if info, _ := f.router.index.x.Engine(f.router.index.ids[0]); int(info.VisibleGPU) != len(at) {
+			t.Errorf("%d blocks are visible after batch %d", info.VisibleGPU, len(at))
+		}
+	}
+	if want := []time.Duration{110 * ms, 240 * ms, 240 * ms, 240 * ms, 240 * ms, 500 * ms}; !slices.Equal(at, want) {
+		t.Errorf("visible at %v, want %v", at, want)
 	}
 }
 
@@ -268,5 +322,92 @@ func TestBlocksOfPromptsAreEqualAsTokensAre(t *testing.T) {
 			}
 			seen[key] = head
 		}
+	}
+}
+
+// Requests under way are sampled, and what is kept does not grow with the run.
+func TestLoadOfEnginesIsBounded(t *testing.T) {
+	var l loadLog
+	core := enginesim.NewCore(enginesim.CoreOptions{})
+	for i := range 3 {
+		if err := core.Submit(&enginesim.Request{ID: fmt.Sprint(i), Prompt: []uint32{1}, MaxTokens: 1}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	engines := []*engine{{core: core}, {core: enginesim.NewCore(enginesim.CoreOptions{})}}
+	for n := 1; n <= 5000; n++ {
+		l.sample(engines)
+		if len(l.sums[0]) > maxSamples {
+			t.Fatalf("%d samples after %d scrapes", len(l.sums[0]), n)
+		}
+	}
+	got := l.done(time.Second)
+	if got.Top != 3 || got.Step != 32 || len(got.Engines[0]) != 5000/32 {
+		t.Errorf("top %v, step %v, %d samples", got.Top, got.Step, len(got.Engines[0]))
+	}
+	for i := range got.Engines[0] {
+		if got.At(0, i) != 3 || got.At(1, i) != 0 {
+			t.Fatalf("sample %d: %v and %v", i, got.At(0, i), got.At(1, i))
+		}
+	}
+}
+
+// Points lose no request, and a trace's are sorted by rate.
+func TestPointsHaveAllRequests(t *testing.T) {
+	staged, _ := run(t, tight("warm"), small(1))
+	if n := len(staged.ByLoad); n != 2 || math.Abs(staged.ByLoad[1].Rate-60) > 15 || staged.ByLoad[1].OutputTokS == 0 {
+		t.Errorf("%+v", staged.ByLoad)
+	}
+	w := FromTrace(workload.Generate(10*time.Minute, 1), 1)
+	traced, _ := run(t, Options{Policy: "random", Seed: 1}, w)
+	sum, last := 0, 0.
+	for _, p := range traced.ByLoad {
+		if p.Rate < last || p.TTFTP50 > p.TTFTP90 {
+			t.Errorf("%+v after a rate of %v", p, last)
+		}
+		sum, last = sum+p.Offered, p.Rate
+	}
+	if sum != traced.Metrics.Offered || len(traced.ByLoad) != 20/leastWindows {
+		t.Errorf("%d requests in %d points, %d were offered", sum, len(traced.ByLoad), traced.Metrics.Offered)
+	}
+}
+
+func TestGroupsOfWorkloads(t *testing.T) {
+	s, _ := Find(Catalogue(), "W1")
+	g, err := s.WithGroups(3, 2)
+	if err != nil || g.Arrivals == s.Arrivals || g.Fleet.FrontEnd != s.Fleet.FrontEnd || g.Scale != s.Scale {
+		t.Fatalf("%+v, %v", g, err)
+	}
+	heads, prompts := map[Segment]bool{}, map[Segment]bool{}
+	w := g.Make(1)
+	for _, stage := range w.Stages {
+		for _, session := range stage.Sessions {
+			p := session.Turns[0].Prompt
+			heads[p[0]], prompts[p[1]] = true, true
+		}
+	}
+	if len(heads) != 3 || len(prompts) != 6 {
+		t.Errorf("%d groups and %d prompts", len(heads), len(prompts))
+	}
+	if _, err := s.WithGroups(-1, 0); err == nil {
+		t.Error("less than no groups are accepted")
+	}
+	agents, _ := Find(Catalogue(), "W7")
+	if _, err := agents.WithGroups(3, 0); err == nil {
+		t.Error("agents have no groups")
+	}
+}
+
+func TestPartsAreTheFirstOfEachStage(t *testing.T) {
+	w := small(1)
+	part := w.Part(.1)
+	for i, stage := range part.Stages {
+		all := w.Stages[i].Sessions
+		if n := len(stage.Sessions); n != (len(all)+9)/10 || stage.Sessions[n-1].At != all[n-1].At {
+			t.Errorf("stage %d has %d sessions of %d", i, n, len(all))
+		}
+	}
+	if w.Length() < 13*time.Second || w.Length() > 14*time.Second {
+		t.Errorf("the workload lasts %v, want 14 s", w.Length())
 	}
 }

@@ -23,6 +23,7 @@ type world struct {
 	progress func(done int)
 	done     int
 	answers  []answer
+	load     loadLog
 }
 
 // engine is one simulated engine.
@@ -32,6 +33,13 @@ type engine struct {
 	step   enginesim.StepResult // under way
 	busy   bool
 	worked time.Duration
+	wire   wire
+}
+
+// underWay counts the requests in the engine.
+func (e *engine) underWay() int {
+	s := e.core.Stats()
+	return s.Running + s.Waiting
 }
 
 // session is a client's conversation under way.
@@ -117,6 +125,7 @@ func (f *world) run(w *Workload) {
 			if f.client.over() {
 				continue // what is left are events of the last steps
 			}
+			f.load.sample(f.engines)
 			for _, e := range f.engines {
 				s := e.core.Stats()
 				f.router.scraped(e.number, s.Usage(), s.Waiting)
@@ -178,11 +187,7 @@ func (f *world) work(e *engine) {
 // stepped hands out what a step has computed, announces its events and begins the next.
 func (f *world) stepped(e *engine) {
 	now := f.clock.now
-	if len(e.step.Events) > 0 && (f.o.Loss == 0 || f.lose.Float64() >= f.o.Loss) {
-		if b := f.router.index.fold(e.number, e.step.Events); b != nil {
-			f.clock.at(now+f.o.Lag, action{kind: visible, batch: b})
-		}
-	}
+	f.announce(e)
 	for i := range e.step.Outputs {
 		f.token(&e.step.Outputs[i], now) // may bring new requests to the engine, which is busy until all are told
 	}
