@@ -57,15 +57,15 @@ func stagedScene(s staged, fleet Options, scale float64) Scene {
 
 // WithGroups returns the scene with so many groups and prompts in each; 0 leaves a number as it is. Only W1 to W5 have
 // groups.
-func (s Scene) WithGroups(groups, prompts int) (Scene, error) {
+func (s *Scene) WithGroups(groups, prompts int) (Scene, error) {
 	if groups == 0 && prompts == 0 {
-		return s, nil
+		return *s, nil
 	}
 	if s.staged == nil {
-		return s, fmt.Errorf("workload %s has no groups of prompts", s.Name)
+		return *s, fmt.Errorf("workload %s has no groups of prompts", s.Name)
 	}
 	if groups < 0 || prompts < 0 || groups > maxGroups || prompts > maxGroups {
-		return s, fmt.Errorf("%d groups of %d prompts: each must lie in 1 to %d", groups, prompts, maxGroups)
+		return *s, fmt.Errorf("%d groups of %d prompts: each must lie in 1 to %d", groups, prompts, maxGroups)
 	}
 	g := *s.staged
 	g.groups.groups, g.per = cmp.Or(groups, g.groups.groups), cmp.Or(prompts, g.per)

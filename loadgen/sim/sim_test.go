@@ -235,7 +235,7 @@ func TestGapsAreReplayed(t *testing.T) {
 		seen += len(do.batch.runs)
 		f.router.index.apply(do.batch)
 		at = append(at, f.clock.now)
-		if info, _ := f.router.index.x.Engine(f.router.index.ids[0]); int(info.VisibleGPU) != len(at) {
+		if info, _ := f.router.index.x.Engine(f.router.index.ids[0]); info.VisibleGPU != len(at) {
 			t.Errorf("%d blocks are visible after batch %d", info.VisibleGPU, len(at))
 		}
 	}
