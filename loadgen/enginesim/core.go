@@ -73,6 +73,7 @@ func (o CoreOptions) withDefaults() CoreOptions {
 type Core struct {
 	o       CoreOptions
 	root    []byte
+	quick   *QuickHash // o.Hash if it is one: its digests are its hashes
 	pool    *pool
 	noise   *rand.Rand
 	ids     map[string]*sequence
@@ -127,8 +128,13 @@ type Output struct {
 // NewCore returns an engine with an empty cache.
 func NewCore(o CoreOptions) *Core {
 	o = o.withDefaults()
+	var quick *QuickHash
+	if h, ok := o.Hash.(QuickHash); ok {
+		quick = &h
+	}
 	return &Core{
 		o:     o,
+		quick: quick,
 		root:  o.Hash.Root(),
 		pool:  newPool(o.Blocks),
 		noise: rand.New(rand.NewPCG(o.Seed, 0)),

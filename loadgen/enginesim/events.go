@@ -13,7 +13,7 @@ func (c *Core) stored(s *sequence, first, last int) {
 	e := kvevent.Event{
 		Kind:      kvevent.Stored,
 		Hashes:    s.hashes[first:last:last],
-		Tokens:    s.tokens[first*c.o.BlockSize : last*c.o.BlockSize : last*c.o.BlockSize],
+		Tokens:    c.tokens(s, first, last),
 		BlockSize: c.o.BlockSize,
 		Medium:    medium,
 		Extra:     c.extras(s, first, last),

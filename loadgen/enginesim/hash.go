@@ -41,32 +41,34 @@ func (h QuickHash) Root() []byte { return binary.BigEndian.AppendUint64(nil, h.S
 
 // Next hashes the tokens, and behind them the extra keys, with the parent as the seed of the sum.
 func (h QuickHash) Next(dst, parent []byte, tokens []uint32, extra []kvevent.ExtraKey) []byte {
-	var room [256]byte
-	buf := room[:0]
-	for _, t := range tokens {
-		buf = binary.LittleEndian.AppendUint32(buf, t)
+	sum := h.sum(blockkey.Low64(parent), tokens)
+	if len(extra) > 0 {
+		var buf []byte
+		for _, x := range extra {
+			buf = append(append(buf, x.Text...), 0)
+			buf = append(append(buf, x.Bytes...), 0)
+			buf = binary.LittleEndian.AppendUint64(buf, uint64(x.Offset))
+			buf = binary.LittleEndian.AppendUint64(buf, uint64(x.Int))
+		}
+		sum = xxh3.HashSeed(buf, sum)
 	}
-	for _, x := range extra {
-		buf = append(append(buf, x.Text...), 0)
-		buf = append(append(buf, x.Bytes...), 0)
-		buf = binary.LittleEndian.AppendUint64(buf, uint64(x.Offset))
-		buf = binary.LittleEndian.AppendUint64(buf, uint64(x.Int))
-	}
-	return h.digest(dst, xxh3.HashSeed(buf, blockkey.Low64(parent)))
+	return binary.BigEndian.AppendUint64(dst, sum)
 }
 
 // Chain appends the engine hashes of the full blocks of tokens that nothing but tokens tells apart.
 func (h QuickHash) Chain(dst []uint64, tokens []uint32, blockSize int) []uint64 {
-	var room [8]byte
-	digest := h.digest(room[:0], h.Seed)
-	for ; len(tokens) >= blockSize; tokens = tokens[blockSize:] {
-		digest = h.Next(digest[:0], digest, tokens[:blockSize], nil)
-		dst = append(dst, blockkey.Low64(digest))
+	for parent := h.Seed; len(tokens) >= blockSize; tokens = tokens[blockSize:] {
+		parent = h.sum(parent, tokens[:blockSize])
+		dst = append(dst, parent)
 	}
 	return dst
 }
 
-// digest appends the digest of which events carry that hash.
-func (QuickHash) digest(dst []byte, hash uint64) []byte {
-	return binary.BigEndian.AppendUint64(dst, hash)
+// sum carries a chain on over one block, piece by piece.
+func (QuickHash) sum(parent uint64, tokens []uint32) uint64 {
+	for len(tokens) > blockkey.MaxPiece {
+		parent = blockkey.Extend(parent, tokens[:blockkey.MaxPiece])
+		tokens = tokens[blockkey.MaxPiece:]
+	}
+	return blockkey.Extend(parent, tokens)
 }

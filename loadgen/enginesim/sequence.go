@@ -1,12 +1,14 @@
 package enginesim
 
 import (
+	"slices"
+
 	"github.com/warmpath/warmpath/libs/blockkey"
 	"github.com/warmpath/warmpath/libs/kvevent"
 )
 
 // Request is what an engine is asked to compute. The core keeps the pointer until the request is finished, refused
-// or aborted, and reads it; Prompt it copies.
+// or aborted, and reads it; events of its last step may point into Prompt.
 type Request struct {
 	ID     string // unique among the requests in the core
 	Prompt []uint32
@@ -23,7 +25,7 @@ type Request struct {
 	// is computed again.
 	Remote bool
 	// Hashes are the engine hashes of the prompt's full blocks, where the caller knows them: then they are not computed
-	// once more. Only with QuickHash of the core's seed, and without what extra keys stand for.
+	// once more. They must be QuickHash's of the core's seed; with another Hasher, or extra keys, they are not read.
 	Hashes []uint64
 	// Pin keeps the blocks in use when the request is finished, until Unpin: a decode engine is to fetch them.
 	Pin bool
@@ -51,10 +53,10 @@ type sequence struct {
 	pulled  bool // has its blocks and the KV in them, and waits for a step
 	hit     int  // prompt tokens found at first admission
 
-	tokens  []uint32 // prompt and, as far as its blocks are full, answer
-	hashes  []uint64 // engine hashes of full blocks, as far as they were needed
-	digest  []byte   // digest of the last of them, or the root
 	blocks  []int32  // physical blocks, those of hashes first
+	hashes  []uint64 // engine hashes of full blocks, as far as they were needed
+	tail    []uint32 // tokens behind the prompt's last full block, as far as blocks with hashes hold them
+	digest  []byte   // digest of the last hash, or the root; not where the quick way is taken
 	cached  int      // blocks entered in the pool's map, or hit there, since the last admission
 	scratch []byte
 }
@@ -65,17 +67,32 @@ func (c *Core) start(s *sequence, r *Request) {
 		req:     r,
 		length:  len(r.Prompt),
 		most:    min(r.MaxTokens, c.o.MaxModelLen-len(r.Prompt)),
-		tokens:  append(s.tokens[:0], r.Prompt...),
-		hashes:  append(s.hashes[:0], r.Hashes...),
+		tail:    append(s.tail[:0], r.Prompt[c.whole(r):]...),
+		hashes:  s.hashes[:0],
 		digest:  append(s.digest[:0], c.root...),
 		blocks:  s.blocks[:0],
 		scratch: s.scratch,
 		plain:   r.LoRA == "" && r.Salt == "" && len(r.Items) == 0,
 	}
-	if n := len(r.Hashes); n > 0 {
-		s.digest = QuickHash{}.digest(s.digest[:0], r.Hashes[n-1])
+	if c.quick != nil && s.plain {
+		s.hashes = append(s.hashes, r.Hashes...)
 	}
 	c.hashBlocks(s, len(r.Prompt)/c.o.BlockSize)
+}
+
+// whole is how many tokens the full blocks of a prompt hold.
+func (c *Core) whole(r *Request) int { return len(r.Prompt) / c.o.BlockSize * c.o.BlockSize }
+
+// tokens returns those of blocks first to last-1, which must have hashes; valid until the step after next.
+func (c *Core) tokens(s *sequence, first, last int) []uint32 {
+	from, to, whole := first*c.o.BlockSize, last*c.o.BlockSize, c.whole(s.req)
+	switch {
+	case to <= whole:
+		return s.req.Prompt[from:to:to]
+	case from >= whole:
+		return s.tail[from-whole : to-whole : to-whole]
+	}
+	return slices.Concat(s.req.Prompt[from:whole], s.tail[:to-whole]) // computed again after a preemption
 }
 
 // rewind forgets what was computed: the sequence waits again, with all its tokens.
@@ -96,12 +113,24 @@ func (c *Core) extra(s *sequence, i int) []kvevent.ExtraKey {
 
 // hashBlocks makes the hashes of the first n blocks of s known, and the answer's tokens in them. It touches nothing else.
 func (c *Core) hashBlocks(s *sequence, n int) {
+	if len(s.hashes) >= n {
+		return
+	}
 	size := c.o.BlockSize
-	for i := len(s.tokens); i < n*size; i++ {
-		s.tokens = append(s.tokens, c.o.Answer(s.req, i-len(s.req.Prompt)))
+	for i := c.whole(s.req) + len(s.tail); i < n*size; i++ {
+		s.tail = append(s.tail, c.o.Answer(s.req, i-len(s.req.Prompt)))
 	}
 	for i := len(s.hashes); i < n; i++ {
-		s.scratch = c.o.Hash.Next(s.scratch[:0], s.digest, s.tokens[i*size:(i+1)*size], c.extra(s, i))
+		tokens := c.tokens(s, i, i+1)
+		if c.quick != nil && s.plain {
+			parent := c.quick.Seed
+			if i > 0 {
+				parent = s.hashes[i-1]
+			}
+			s.hashes = append(s.hashes, c.quick.sum(parent, tokens))
+			continue
+		}
+		s.scratch = c.o.Hash.Next(s.scratch[:0], s.digest, tokens, c.extra(s, i))
 		s.digest = append(s.digest[:0], s.scratch...)
 		s.hashes = append(s.hashes, blockkey.Low64(s.digest))
 	}

@@ -22,8 +22,6 @@ func (f *world) prefill(c *call) bool {
 // computed is the prefill engine's answer.
 func (f *world) computed(c *call) {
 	f.router.prefillDone(&c.booked, f.clock.now)
-	turn := &c.session.turns[c.session.next-1]
-	c.request.Prompt = f.tokensOf(f.prompts.of[idOf(turn.Prompt)], turn)
 	c.request.Remote = true
 	f.decode(c)
 }

@@ -18,7 +18,7 @@ type world struct {
 	lose    *rand.Rand
 	network network
 	prompts *prompts
-	tokens  []uint32 // of the prompt in hand, where they are not kept
+	spare   [][]uint32 // for the tokens of prompts that are not kept
 
 	progress func(done int)
 	done     int
@@ -62,6 +62,7 @@ type call struct {
 	leg     enginesim.Request // on the engine that computes the prompt for another
 	request enginesim.Request
 	booked  booking
+	own     []uint32 // prompt tokens that nobody else has
 }
 
 // answer is what came of one request.
@@ -144,7 +145,7 @@ func (f *world) send(s *session) {
 	c.prompt = p.length
 	c.booked = f.router.choose(f.clock.now, turn, p)
 	c.request = enginesim.Request{
-		ID: strconv.FormatUint(f.client.sent, 10), Prompt: f.tokensOf(p, turn), Hashes: p.hashes, MaxTokens: turn.Output, Answer: f.client.sent, Tag: c,
+		ID: strconv.FormatUint(f.client.sent, 10), Prompt: f.tokensOf(c, p, turn), Hashes: p.hashes, MaxTokens: turn.Output, Answer: f.client.sent, Tag: c,
 	}
 	f.client.sent++
 	if c.booked.split() && f.prefill(c) {
@@ -153,13 +154,16 @@ func (f *world) send(s *session) {
 	f.decode(c)
 }
 
-// tokensOf are the tokens of a turn's prompt, until those of the next one are asked for.
-func (f *world) tokensOf(p *prompt, turn *Turn) []uint32 {
+// tokensOf are the tokens of a call's prompt until the call is finished.
+func (f *world) tokensOf(c *call, p *prompt, turn *Turn) []uint32 {
 	if p.tokens != nil {
 		return p.tokens
 	}
-	f.tokens = turn.Prompt.Append(f.tokens[:0])
-	return f.tokens
+	if n := len(f.spare); n > 0 {
+		c.own, f.spare = f.spare[n-1], f.spare[:n-1]
+	}
+	c.own = turn.Prompt.Append(c.own[:0])
+	return c.own
 }
 
 // decode hands a request to the engine that answers it.
@@ -235,6 +239,9 @@ func (f *world) finish(c *call, refused bool) {
 	})
 	if f.o.Answered != nil {
 		f.o.Answered(c.answer(f.o.FrontEnd, refused))
+	}
+	if c.own != nil {
+		f.spare = append(f.spare, c.own)
 	}
 	f.done++
 	if f.progress != nil && f.done%256 == 0 {
