@@ -23,7 +23,7 @@ func at(key uint64, engine uint32) keyAt { return keyAt(key ^ uint64(engine)*0x9
 
 // Keyed counts, for each block key and engine, the requests under way that compute it. The zero value is ready.
 type Keyed struct {
-	count  map[keyAt]int32
+	count  counts
 	keys   int      // held by placements, repeated ones included
 	linger []waiter // had their first byte, in order of time
 }
@@ -41,19 +41,16 @@ type Placement struct {
 }
 
 // Size is the number of keys that are remembered.
-func (k *Keyed) Size() int { return len(k.count) }
+func (k *Keyed) Size() int { return k.count.used }
 
 // Place makes keys, the ones beyond what the index knows of the engine, count as cached there. It keeps the slice.
-// Beyond its bound it remembers nothing. Cost: one map write a key.
+// Beyond its bound it remembers nothing. Cost: one look a key.
 func (k *Keyed) Place(engine uint32, keys []uint64) *Placement {
 	if len(keys) == 0 || k.keys+len(keys) > maxKeys {
 		return &Placement{ended: true}
 	}
-	if k.count == nil {
-		k.count = make(map[keyAt]int32)
-	}
 	for _, key := range keys {
-		k.count[at(key, engine)]++
+		k.count.inc(at(key, engine))
 	}
 	k.keys += len(keys)
 	return &Placement{engine: engine, keys: keys}
@@ -62,8 +59,8 @@ func (k *Keyed) Place(engine uint32, keys []uint64) *Placement {
 // Depth is how many leading keys engine holds when the index says from: those it knows and, on from there, those under
 // way. Cost: one look where nothing is placed, else logarithmic in the keys placed.
 func (k *Keyed) Depth(engine uint32, keys []uint64, from int) int {
-	held := func(i int) bool { return k.count[at(keys[i], engine)] > 0 }
-	if len(k.count) == 0 || from >= len(keys) || !held(from) {
+	held := func(i int) bool { return k.count.get(at(keys[i], engine)) > 0 }
+	if k.count.used == 0 || from >= len(keys) || !held(from) {
 		return from
 	}
 	low, step := from, 1 // held
@@ -97,10 +94,7 @@ func (k *Keyed) Drop(p *Placement) {
 	p.ended = true
 	k.keys -= len(p.keys)
 	for _, key := range p.keys {
-		here := at(key, p.engine)
-		if k.count[here]--; k.count[here] == 0 {
-			delete(k.count, here)
-		}
+		k.count.dec(at(key, p.engine))
 	}
 	p.keys = nil
 }
