@@ -11,7 +11,7 @@ import (
 )
 
 const (
-	prefixBlocks = 100 // of each prefix
+	prefixBlocks = 50 // of each prefix
 	prefixes     = 40
 	prefixesFit  = 20 // in the cache
 	// cacheBlocks have room for the last blocks of 28 requests beside, which are of no use to others: 40 ln 2, as many as
@@ -38,11 +38,11 @@ func caches(rounds int) ([]Row, error) {
 			return max(0, slices.IndexFunc(p, func(q float64) bool { x -= q; return x < 0 }))
 		}
 	}
-	evenGot, err := sequentially(40_000*rounds, draw(even))
+	evenGot, err := sequentially(20_000*rounds, draw(even))
 	if err != nil {
 		return nil, err
 	}
-	zipfGot, err := sequentially(40_000*rounds, draw(zipf))
+	zipfGot, err := sequentially(20_000*rounds, draw(zipf))
 	if err != nil {
 		return nil, err
 	}

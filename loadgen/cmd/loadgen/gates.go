@@ -21,7 +21,7 @@ import (
 )
 
 // gatesRounds makes the random experiments so many times longer than the tests do.
-const gatesRounds = 4
+const gatesRounds = 8
 
 const gatesHelp = `Holds the simulator to what is known: invariants and closed forms (2.1), times measured on real GPUs (2.2), published
 tables of llm-d's routing policies (2.3). Prints every figure with what was expected and how far it may be off, and ends
