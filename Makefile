@@ -69,7 +69,7 @@ bench-plane: setup ## Measure the event plane whole, into bench/plane.json (abou
 	@go run ./loadgen/cmd/loadgen plane
 
 .PHONY: sim-gates
-sim-gates: setup ## Hold the simulator to theory, silicon and published tables, into bench/sim-gates.json (about 3 minutes)
+sim-gates: setup ## Hold the simulator to theory, silicon and published tables, into bench/sim-gates.json (about 2 minutes)
 	@go run ./loadgen/cmd/loadgen gates --json bench/sim-gates.json
 
 .PHONY: generate

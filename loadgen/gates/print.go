@@ -7,7 +7,7 @@ import (
 	"text/tabwriter"
 )
 
-// Print writes all figures as a table, then what was not run, then totals by group of gates.
+// Print writes all figures as a table, then what was not run and, once more, what failed, then totals by group of gates.
 func (r *Result) Print(out io.Writer) error {
 	w := tabwriter.NewWriter(out, 2, 0, 2, ' ', 0)
 	fmt.Fprintln(w, "\tFIGURE\tEXPECTED\tGOT\tOFF\tTOLERANCE\tFITTED\tGATE\tNOTE")
@@ -23,6 +23,11 @@ func (r *Result) Print(out io.Writer) error {
 	fmt.Fprintln(out)
 	for _, reason := range r.NotRun {
 		fmt.Fprintln(out, "NOT RUN", reason)
+	}
+	for i := range r.Gates {
+		if row := &r.Gates[i]; !row.Pass {
+			fmt.Fprintf(out, "FAIL %s: %s: expected %.5g, got %.5g\n", row.ID, row.Name, row.Expected, row.Got)
+		}
 	}
 	for _, group := range []string{"2.1", "2.2", "2.3"} {
 		all, passed, fitted := 0, 0, 0

@@ -45,11 +45,11 @@ func tables() []published {
 	}
 	llama := published{
 		id: "37", file: "llmd_37capacity_published.csv.gz", scale: 1, work: sim.W2, columns: columns("default"), collapse: [2]float64{15, 20},
-		fleet: sim.Options{Pods: 4, Profile: enginesim.Llama31_70B_TP4, FrontEnd: 130 * time.Millisecond}, weight: 8,
+		fleet: sim.Options{Pods: 4, Profile: enginesim.Llama31_70B_TP4, FrontEnd: 130 * time.Millisecond}, weight: 4,
 	}
 	qwen := published{
 		id: "73", file: "llmd_73capacity_published.csv.gz", scale: 1.2, fitted: true, work: sim.W1, columns: columns("estimated"), collapse: [2]float64{30, 40},
-		fleet: sim.Options{Pods: 8, Profile: enginesim.Qwen3_32B_TP2_H100, FrontEnd: 200 * time.Millisecond}, weight: 18,
+		fleet: sim.Options{Pods: 8, Profile: enginesim.Qwen3_32B_TP2_H100, FrontEnd: 200 * time.Millisecond}, weight: 9,
 	}
 	faster := qwen
 	faster.id, faster.scale = "73-scale-1.13", 1.13

@@ -39,7 +39,7 @@ func TestRunGathersRowsInOrder(t *testing.T) {
 		t.Fatalf("%s: %+v", got, r.Gates)
 	}
 	var out bytes.Buffer
-	if err := r.Print(&out); err != nil || !strings.Contains(out.String(), "NOT RUN b: no file") || strings.Count(out.String(), "FAIL") != 2 {
+	if err := r.Print(&out); err != nil || !strings.Contains(out.String(), "NOT RUN b: no file") || strings.Count(out.String(), "FAIL") != 4 {
 		t.Fatal(err, out.String())
 	}
 	stopped, stop := context.WithCancel(t.Context())
