@@ -21,14 +21,17 @@ const LoadOnly = "load"
 // Policies returns the names of all policies, ours first.
 func Policies() []string { return slices.Clone(policies) }
 
-// ParsePolicies reads a list of names divided by commas; all is every policy.
+// ParsePolicies reads a list of names divided by commas; all is every policy, ablations is ours and all of its ablations.
 func ParsePolicies(list string) ([]string, error) {
-	if list == "all" {
+	switch list {
+	case "all":
 		return Policies(), nil
+	case "ablations":
+		return append([]string{"warm"}, Ablations()...), nil
 	}
 	names := strings.Split(list, ",")
 	for _, name := range names {
-		if !slices.Contains(policies, name) {
+		if !slices.Contains(policies, name) && ablation(name) == nil {
 			return nil, fmt.Errorf("policy %q is none of %s", name, strings.Join(policies, ", "))
 		}
 	}
@@ -53,6 +56,9 @@ func picker(o Options, r *router, engines []*engine) (ledger.Picker, *rival, err
 		return func(s *policy.State, o *policy.Observation, random uint64, costs []float64) policy.Choice {
 			return policy.Pick(name, s, o, random, costs)
 		}, nil, err
+	}
+	if pick := ablation(o.Policy); pick != nil {
+		return pick, nil, nil
 	}
 	v := &rival{index: r.index}
 	var pick ledger.Picker

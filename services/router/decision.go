@@ -32,7 +32,7 @@ type stages struct {
 // newLine says what the ledger decided on a wish: engines by name.
 func newLine(w *ledger.Wish, d *ledger.Decision) line {
 	l := line{
-		Model: w.Model, Resolved: w.Model, Chosen: d.Engine.Name, Reason: d.Reason,
+		Model: w.Model, Resolved: w.Model, Chosen: d.Engine.Name, Reason: string(d.Reason),
 		Unknown: w.Score == nil, Partial: w.Score.GetPartial(),
 	}
 	if d.Costs != nil {

@@ -10,11 +10,11 @@ import (
 // Decision is a choice as it was made. Its slices are its own and run over the same candidates, sorted by engine id.
 type Decision struct {
 	Engine  fleet.Engine // chosen
-	Reason  string       // the policy's, in words
-	Names   []string     // of the engines that could be chosen, as the operator knows them
-	Matched []int        // leading blocks of the prompt that the index says each holds; 0 where nobody said
-	Costs   []float64    // as the policy priced each; nil where it has no prices
-	Prefill *Decision    // who computes the prompt; nil where Engine does
+	Reason  policy.Reason
+	Names   []string  // of the engines that could be chosen, as the operator knows them
+	Matched []int     // leading blocks of the prompt that the index says each holds; 0 where nobody said
+	Costs   []float64 // as the policy priced each; nil where it has no prices
+	Prefill *Decision // who computes the prompt; nil where Engine does
 }
 
 // decided notes a choice and keeps the room of its costs. The lock is held, so it only copies.

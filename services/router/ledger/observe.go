@@ -56,10 +56,13 @@ func (p *Pool) observe(q *Wish, f *field, now time.Time) {
 		}
 		c := w.candidate(p.epoch, now)
 		if q.Score != nil {
-			c.Matched = p.keyed.Depth(w.number, keys, min(held, len(keys))) * o.BlockSize
+			known := min(held, len(keys))
+			depth := p.keyed.Depth(w.number, keys, known)
+			c.Matched, c.Placed = depth*o.BlockSize, (depth-known)*o.BlockSize
 		}
 		if !q.answeredFor(w) {
 			c.Matched = max(c.Matched, p.pieces.Depth(w.number, q.Chain, now)*placements.PieceBytes/bytesPerToken)
+			c.Guessed = true
 		}
 		best = max(best, c.Matched)
 		o.Candidates, f.matched = append(o.Candidates, c), append(f.matched, held)

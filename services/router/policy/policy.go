@@ -49,7 +49,9 @@ type Observation struct {
 // Candidate is an engine that may be chosen, with the router's own ledger of it. Zero capacity is unknown capacity.
 type Candidate struct {
 	Engine  string
-	Matched int // tokens of the prompt's head that it holds, or will when placed requests have run
+	Matched int  // tokens of the prompt's head that it holds, or will when placed requests have run
+	Placed  int  // of these, those that only placed requests speak for
+	Guessed bool // Matched is the router's own approximation: nobody answers for the engine
 
 	Active        int // requests not finished
 	Waiting       int // of these, without a first byte
@@ -76,7 +78,7 @@ type Candidate struct {
 type Choice struct {
 	Index  int       // into Observation.Candidates; -1 without candidates
 	Costs  []float64 // for each candidate; seconds for Warm, tokens for LeastTokens, none for the others
-	Reason string    // in words, for people
+	Reason Reason
 }
 
 // Pick chooses among o.Candidates. Equal arguments give equal choices; random is any 64 bits. The costs are appended
@@ -84,17 +86,17 @@ type Choice struct {
 func Pick(name Name, s *State, o *Observation, random uint64, costs []float64) Choice {
 	n := uint64(len(o.Candidates))
 	if n == 0 {
-		return Choice{Index: -1, Reason: "no engine"}
+		return Choice{Index: -1, Reason: NoEngine}
 	}
 	switch name {
 	case RoundRobin:
-		return Choice{Index: int(o.Turn % n), Reason: "next in turn"}
+		return Choice{Index: int(o.Turn % n), Reason: InTurn}
 	case Random:
-		return Choice{Index: int(random % n), Reason: "at random"}
+		return Choice{Index: int(random % n), Reason: AtRandom}
 	case LeastTokens:
 		return leastTokens(o, random, costs[:0])
 	}
-	return warm(s, o, random, costs[:0])
+	return warm(s, o, random, costs[:0], 0)
 }
 
 func leastTokens(o *Observation, random uint64, costs []float64) Choice {
@@ -108,7 +110,7 @@ func leastTokens(o *Observation, random uint64, costs []float64) Choice {
 			best, least, rank = i, cost, r
 		}
 	}
-	return Choice{Index: best, Costs: costs, Reason: "fewest waiting tokens and active requests"}
+	return Choice{Index: best, Costs: costs, Reason: LeastLoad}
 }
 
 // weight is an engine's place in the rendezvous order of a key: FNV-1a of both with a final mix.

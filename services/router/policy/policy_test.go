@@ -25,47 +25,68 @@ func TestWarm(t *testing.T) {
 		prompt int
 		change func(cs []Candidate)
 		want   int
-		reason string
+		reason Reason
 	}{
-		{"holds the prefix", 8000, func(cs []Candidate) { cs[2].Matched = 7000 }, 2, "longest prefix"},
-		{"a longer prefix beats a shorter one", 8000, func(cs []Candidate) { cs[1].Matched, cs[2].Matched = 4000, 7000 }, 2, "longest prefix"},
+		{"holds the prefix", 8000, func(cs []Candidate) { cs[2].Matched = 7000 }, 2, Sticky},
+		{"a longer prefix beats a shorter one", 8000, func(cs []Candidate) { cs[1].Matched, cs[2].Matched = 4000, 7000 }, 2, Sticky},
 		{"queue outweighs a short match", 8000, func(cs []Candidate) {
 			cs[0].Matched, cs[0].Active, cs[0].Waiting, cs[0].WaitSeconds, cs[0].Uncached = 1000, 4, 4, 3, 40_000
 			cs[1].ColdWork = 1
 			cs[3].ColdWork = 1
-		}, 2, "less than the engine with the longest"},
+		}, 2, NearTie},
+		{"a queue outweighs half of the prompt", 8000, func(cs []Candidate) {
+			cs[0].Matched, cs[0].Active, cs[0].Waiting, cs[0].WaitSeconds, cs[0].Uncached = 6000, 4, 4, 3, 40_000
+			cs[2].Matched = 1000
+		}, 2, CheaperElsewhere},
+		{"one of those that hold as much", 8000, func(cs []Candidate) {
+			cs[0].Matched, cs[0].ColdWork, cs[3].Matched = 6000, 1, 6000
+		}, 3, NearTie},
+		{"what it would evict is worth more", 8000, func(cs []Candidate) {
+			for i := range cs {
+				cs[i].Mapped, cs[i].Evicted = 20_000, true
+			}
+			cs[1].Matched, cs[1].Active, cs[1].Waiting, cs[1].WaitSeconds, cs[1].OldestSent = 6000, 1, 1, .35, 1
+		}, 1, EvictPrice},
+		{"approximately", 8000, func(cs []Candidate) { cs[1].Matched, cs[1].Guessed = 6000, true }, 1, Approximation},
 		{"a long match outweighs a short queue", 8000, func(cs []Candidate) {
 			cs[0].Matched, cs[0].Active, cs[0].Waiting, cs[0].WaitSeconds, cs[0].Uncached = 7800, 1, 1, .05, 900
-		}, 0, "longest prefix"},
+		}, 0, Sticky},
 		{"follows a prefix under way", 8000, func(cs []Candidate) {
 			cs[1].Matched, cs[1].Active, cs[1].Waiting, cs[1].WaitContext, cs[1].Uncached, cs[1].ColdWork = 7990, 1, 1, 8000, 8000, 8000
 			cs[1].WaitSeconds = (&State{}).PrefillSeconds(0, 8000)
 			cs[1].OldestSeconds = cs[1].WaitSeconds
-		}, 1, "longest prefix"},
+		}, 1, Sticky},
 		{"least cold work among equals", 100, func(cs []Candidate) {
 			for i := range cs {
 				cs[i].ColdWork = float64(10 - i)
 			}
-		}, 3, "nothing cached; among equals"},
+		}, 3, NearTie},
 		{"keeps off a busy batch", 8000, func(cs []Candidate) {
 			for i := range cs {
 				cs[i].Active, cs[i].DecodeContext = 100, 700_000
 			}
 			cs[1].Active, cs[1].DecodeContext = 20, 140_000
-		}, 1, "costs the fleet least"},
+		}, 1, ColdSpread},
 		{"a cold prompt goes where room is", 8000, func(cs []Candidate) {
 			for i := range cs {
 				cs[i].Active, cs[i].DecodeContext, cs[i].Mapped = 60, 400_000, 20_000
 			}
 			cs[2].Mapped = 2_000
-		}, 2, "costs the fleet least"},
+		}, 2, ColdSpread},
 	} {
 		o := Observation{PromptTokens: c.prompt, FirstKey: 7, Candidates: engines(4)}
 		c.change(o.Candidates)
 		got := Pick(Warm, &State{}, &o, 0, nil)
-		if got.Index != c.want || !strings.Contains(got.Reason, c.reason) {
+		if got.Index != c.want || got.Reason != c.reason {
 			t.Errorf("%s: chose %d (%s), costs %v", c.name, got.Index, got.Reason, got.Costs)
 		}
+	}
+}
+
+func TestTheOnlyEngineIsChosenAsSuch(t *testing.T) {
+	o := Observation{PromptTokens: 100, Candidates: engines(1)}
+	if got := Pick(Warm, &State{}, &o, 0, nil); got.Reason != OnlyOne {
+		t.Error(got.Reason)
 	}
 }
 
@@ -104,7 +125,7 @@ func TestCostOfAnIdleEngine(t *testing.T) {
 }
 
 func warmParts(s *State, o *Observation) []float64 {
-	f := look(s, o)
+	f := look(s, o, 0)
 	return []float64{f.queue(o, &o.Candidates[0], s.Rate(o.Candidates[0].Engine).Prefill, 8000, .014)}
 }
 

@@ -52,7 +52,7 @@ func Splittable(o *Observation, c, p *Candidate) bool {
 }
 
 func splitWarm(s *State, decode, prefill *Observation, random uint64, last Pair) Pair {
-	f, g := look(s, decode), look(s, prefill)
+	f, g := look(s, decode, 0), look(s, prefill, 0)
 	there := last.Prefill.Costs[:0]
 	least := 0
 	for i := range prefill.Candidates {
@@ -61,7 +61,7 @@ func splitWarm(s *State, decode, prefill *Observation, random uint64, last Pair)
 			least = i
 		}
 	}
-	p := settle(prefill, there, least, random)
+	p := g.settle(prefill, there, least, random)
 	costs := last.Decode.Costs[:0]
 	best := 0
 	for i := range decode.Candidates {
@@ -71,14 +71,14 @@ func splitWarm(s *State, decode, prefill *Observation, random uint64, last Pair)
 			best = i
 		}
 	}
-	d := settle(decode, costs, best, random)
+	d := f.settle(decode, costs, best, random)
 	pair := Pair{
-		Decode:  Choice{Index: d, Costs: costs, Reason: reason(decode, costs, best, d)},
+		Decode:  Choice{Index: d, Costs: costs, Reason: f.reason(decode, costs, best, best, d)},
 		Prefill: Choice{Index: -1, Costs: there},
 	}
 	if _, remote := f.either(s, decode, &decode.Candidates[d], &prefill.Candidates[p], there[p]); remote {
 		pair.Prefill.Index = p
-		pair.Prefill.Reason = "computing the prompt where it is decoded would cost the fleet more; here: " + reason(prefill, there, least, p)
+		pair.Prefill.Reason = g.reason(prefill, there, least, least, p)
 	}
 	return pair
 }
@@ -93,12 +93,13 @@ func (f *fleet) computes(s *State, o *Observation, c *Candidate, beta float64) f
 	cost := f.queue(o, c, rate.Prefill, float64(uncached), step) + own
 	cost += f.profile.stepsBefore(c, uncached) * step
 	cost += beta * f.hot * own * float64(c.Active-c.Waiting)
-	return cost + f.memory(c, float64(uncached))
+	evict, room := f.memory(c, float64(uncached))
+	return cost + evict + room
 }
 
 // either is the lesser cost of decoding on c: with the prompt computed there, or by p for so many seconds.
 func (f *fleet) either(s *State, o *Observation, c, p *Candidate, seconds float64) (cost float64, remote bool) {
-	local := f.cost(s, o, c)
+	local, _ := f.cost(s, o, c)
 	if !Splittable(o, c, p) {
 		return local, false
 	}
@@ -118,7 +119,8 @@ func (f *fleet) receives(s *State, o *Observation, c *Candidate) float64 {
 	room.WaitSeconds, room.Uncached = 0, c.Uncached+c.Coming // it takes no turn in the queue, but blocks
 	cost := f.queue(o, &room, rate.Prefill, float64(uncached), step)
 	cost += s.TransferSeconds(uncached) + StepsAround*step
-	return cost + f.beta*f.decode(o, c, rate.Decode) + f.memory(&room, float64(uncached))
+	evict, cold := f.memory(&room, float64(uncached))
+	return cost + f.beta*f.decode(o, c, rate.Decode) + evict + cold
 }
 
 // TransferSeconds predicts how long the KV of so many tokens takes from one engine to another.

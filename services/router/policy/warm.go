@@ -21,29 +21,62 @@ type fleet struct {
 	cold    bool    // nobody holds half of the prompt
 	block   float64
 	phi     float64 // mean prefill factor
+	without Term    // left out by an experiment
+}
+
+// Term is a part of the rule that an experiment can leave out.
+type Term uint
+
+// The terms of Warm.
+const (
+	Queue  Term = 1 << iota // the wait for what was sent before
+	Stall                   // what its prefill does to running decodes
+	Decode                  // what its decode costs here, and slows there
+	Evict                   // the price of what it evicts
+	Cold                    // the room that is left, for cold prompts
+	Load                    // what is done to others counts by the fleet's load; without it, always in full
+	Hot                     // a prefix that one engine alone cannot serve is copied cheaply
+	Tie                     // engines that cost about the same are chosen among by cold work
+	Follow                  // a prefix under way is followed
+	Learn                   // engines' rates are learned
+)
+
+// PickWithout is Pick of Warm with some terms left out: what an experiment needs to tell what each is worth.
+func PickWithout(terms Term, s *State, o *Observation, random uint64, costs []float64) Choice {
+	if len(o.Candidates) == 0 {
+		return Choice{Index: -1, Reason: NoEngine}
+	}
+	if terms&Learn != 0 {
+		s = &State{Profile: s.Profile, Output: s.Output}
+	}
+	return warm(s, o, random, costs[:0], terms)
 }
 
 // warm is the marginal fleet cost: the request's own TTFT, what it does to running decodes, what its decode will cost
 // and slow, the price of what it evicts, and for cold prompts the room that is left.
-func warm(s *State, o *Observation, random uint64, costs []float64) Choice {
-	f := look(s, o)
-	best := 0
+func warm(s *State, o *Observation, random uint64, costs []float64, without Term) Choice {
+	f := look(s, o, without)
+	best, free, least := 0, 0, math.Inf(1) // free is the best one if eviction were free
 	for i := range o.Candidates {
-		costs = append(costs, f.cost(s, o, &o.Candidates[i]))
-		if costs[i] < costs[best] {
+		cost, evict := f.cost(s, o, &o.Candidates[i])
+		costs = append(costs, cost)
+		if cost < costs[best] {
 			best = i
 		}
+		if cost-evict < least {
+			free, least = i, cost-evict
+		}
 	}
-	j := settle(o, costs, best, random)
-	return Choice{Index: j, Costs: costs, Reason: reason(o, costs, best, j)}
+	j := f.settle(o, costs, best, random)
+	return Choice{Index: j, Costs: costs, Reason: f.reason(o, costs, best, free, j)}
 }
 
 // held is how much of the prompt c need not compute: at least one token always runs.
 func held(o *Observation, c *Candidate) int { return max(0, min(c.Matched, o.PromptTokens-1)) }
 
-func look(s *State, o *Observation) fleet {
+func look(s *State, o *Observation, without Term) fleet {
 	n := float64(len(o.Candidates))
-	f := fleet{profile: s.profile(), output: s.meanOutput(), hot: 1, block: 16}
+	f := fleet{profile: s.profile(), output: s.meanOutput(), hot: 1, block: 16, without: without}
 	p := &f.profile
 	if o.BlockSize > 0 {
 		f.block = float64(o.BlockSize)
@@ -57,9 +90,11 @@ func look(s *State, o *Observation) fleet {
 		f.phi += s.Rate(c.Engine).Prefill / n
 		best = max(best, held(o, c))
 	}
-	f.beta = math.Pow(load/(p.Step+load), 2)
+	if f.beta = math.Pow(load/(p.Step+load), 2); without&Load != 0 {
+		f.beta = 1
+	}
 	f.cold = 2*best < o.PromptTokens
-	if !f.cold && o.Sharing > 0 {
+	if !f.cold && o.Sharing > 0 && without&Hot == 0 {
 		holders := 0
 		for i := range o.Candidates {
 			if 2*held(o, &o.Candidates[i]) >= best {
@@ -73,18 +108,26 @@ func look(s *State, o *Observation) fleet {
 	return f
 }
 
-func (f *fleet) cost(s *State, o *Observation, c *Candidate) float64 {
+// cost is what a candidate costs the fleet, and how much of it is the price of what it evicts.
+func (f *fleet) cost(s *State, o *Observation, c *Candidate) (cost, evict float64) {
 	rate := s.Rate(c.Engine)
 	matched := held(o, c)
 	uncached := float64(o.PromptTokens - matched)
 	own := rate.Prefill * f.profile.prefill(matched, o.PromptTokens)
 	step := rate.Decode * f.profile.step(c.Active-c.Waiting, c.DecodeContext)
 
-	cost := f.queue(o, c, rate.Prefill, uncached, step) + own
-	cost += f.profile.stepsBefore(c, o.PromptTokens-matched) * step
-	cost += f.beta * f.hot * own * float64(c.Active) // stalls the running decodes
-	cost += f.beta * f.decode(o, c, rate.Decode)
-	return cost + f.memory(c, uncached)
+	cost = own + f.profile.stepsBefore(c, o.PromptTokens-matched)*step
+	if f.without&Queue == 0 {
+		cost += f.queue(o, c, rate.Prefill, uncached, step)
+	}
+	if f.without&Stall == 0 {
+		cost += f.beta * f.hot * own * float64(c.Active)
+	}
+	if f.without&Decode == 0 {
+		cost += f.beta * f.decode(o, c, rate.Decode)
+	}
+	evict, room := f.memory(c, uncached)
+	return cost + evict + room, evict
 }
 
 // queue is the wait for what was sent before, and where the cache is full, for sequences to end.
@@ -110,21 +153,23 @@ func (f *fleet) decode(o *Observation, c *Candidate, rate float64) float64 {
 	return output * rate * (load + others) / 1000
 }
 
-// memory is the price of the blocks that the prompt evicts, and for a cold prompt of room already taken.
-func (f *fleet) memory(c *Candidate, uncached float64) float64 {
+// memory is the price of the blocks that the prompt evicts, and for a cold prompt that of room already taken.
+func (f *fleet) memory(c *Candidate, uncached float64) (evict, room float64) {
 	if c.Blocks <= 0 {
-		return 0
+		return 0, 0
 	}
 	blocks, mapped := float64(c.Blocks), float64(c.Mapped)+float64(c.Uncached)/f.block
 	token := f.profile.Prefill * evictFactor / 1000 * f.phi
-	evicted := max(0, uncached/f.block-max(0, blocks-mapped))
-	price := f.hot * evictPrice * evicted * f.block * token * (1 + f.beta*f.active)
-	if f.cold {
+	if f.without&Evict == 0 {
+		evicted := max(0, uncached/f.block-max(0, blocks-mapped))
+		evict = f.hot * evictPrice * evicted * f.block * token * (1 + f.beta*f.active)
+	}
+	if f.cold && f.without&Cold == 0 {
 		filled := 1.
 		if !c.Evicted {
 			filled = min(1, mapped/blocks)
 		}
-		price += coldFactor * f.beta * filled * uncached * token * (1 + f.active)
+		room = coldFactor * f.beta * filled * uncached * token * (1 + f.active)
 	}
-	return price
+	return evict, room
 }
