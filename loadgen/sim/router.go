@@ -82,8 +82,8 @@ func (r *router) firstByte(b *booking, now time.Duration) { b.held.FirstByte(r.e
 func (r *router) token(b *booking, gap time.Duration) { b.held.Token(1, gap) }
 
 // release takes a request out of the books when it has ended.
-func (r *router) release(b *booking, answered bool, output int) {
-	b.held.Release(answered, answered)
+func (r *router) release(b *booking, now time.Duration, answered bool, output int) {
+	b.held.Release(r.epoch.Add(now), answered, answered)
 	if answered {
 		r.pool.Finished(output)
 	}

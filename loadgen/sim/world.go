@@ -171,7 +171,7 @@ func (f *world) decode(c *call) {
 	e := f.engines[c.booked.engine]
 	if err := e.core.Submit(&c.request); err != nil {
 		f.engines[c.booked.prefill].core.Unpin(c.leg.ID)
-		f.router.release(&c.booked, false, 0)
+		f.router.release(&c.booked, f.clock.now, false, 0)
 		f.finish(c, true)
 		return
 	}
@@ -225,7 +225,7 @@ func (f *world) token(o *enginesim.Output, now time.Duration) {
 	c.last = now
 	c.output++
 	if o.Finished {
-		f.router.release(&c.booked, true, c.output)
+		f.router.release(&c.booked, now, true, c.output)
 		f.finish(c, false)
 	}
 }

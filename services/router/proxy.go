@@ -193,7 +193,7 @@ func (x *exchange) again(ctx context.Context, why string) bool {
 	if !x.rt.retries.take() || x.choose(ctx, 0) != nil {
 		return false
 	}
-	old.Release(false, false)
+	old.Release(time.Now(), false, false)
 	x.retries++
 	x.rt.metrics.retries.WithLabelValues(why).Inc()
 	return true
@@ -248,7 +248,7 @@ func pin(h http.Header, e *fleet.Engine) {
 
 // end releases the ledger and writes the record; it runs however the request ended.
 func (x *exchange) end(ctx context.Context) {
-	x.res.Release(!x.first.IsZero(), x.outcome == outcomeOK || x.outcome == outcomeRefused && x.status < 500)
+	x.res.Release(time.Now(), !x.first.IsZero(), x.outcome == outcomeOK || x.outcome == outcomeRefused && x.status < 500)
 	output := x.output()
 	x.pool.count(func(t *totals) { t.output += int64(output) })
 	if x.outcome == outcomeOK && output > 0 {

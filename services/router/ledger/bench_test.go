@@ -22,7 +22,7 @@ func BenchmarkReserve(b *testing.B) {
 				now = now.Add(time.Millisecond)
 				r, _ := p.Reserve(view, q, now)
 				r.FirstByte(now)
-				r.Release(true, true)
+				r.Release(now, true, true)
 			}
 		})
 	}

@@ -119,9 +119,9 @@ func (p *Pool) take(w *Wish, f *field, i int, now time.Time) *Reservation {
 		Engine: at.engine, Prompt: prompt, Cached: cached, Uncached: prompt - cached,
 		pool: p, row: at, seconds: p.state.PrefillSeconds(cached, prompt), sent: now, streams: w.Streams,
 	}
-	r.alone = w.Streams && len(at.waiting) == 0
+	r.alone = w.Streams && len(at.waiting) == 0 && r.Uncached >= leastUncached && c.Usage < fullUsage
 	r.step = rate.Decode * p.state.StepSeconds(c.Active-c.Waiting, c.DecodeContext)
-	r.steps = p.state.StepsBefore(c, r.Uncached) * rate.Decode * p.state.StepSeconds(c.Active-c.Waiting, c.DecodeContext)
+	r.steps = p.state.StepsBefore(c, r.Uncached) * p.state.StepSeconds(c.Active-c.Waiting, c.DecodeContext)
 	keys := w.Score.GetKeys()
 	r.placed = p.keyed.Place(at.number, keys[min(f.matched[i], len(keys)):])
 	p.pieces.Sent(at.number, w.Chain, now)

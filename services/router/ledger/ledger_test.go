@@ -25,7 +25,7 @@ func TestABurstGrowsOverFewEngines(t *testing.T) {
 	}
 	t.Log(used)
 	for _, r := range live {
-		r.Release(true, true)
+		r.Release(now, true, true)
 	}
 }
 
@@ -84,7 +84,7 @@ func TestWhereNoShardAnswersTheApproximationStandsIn(t *testing.T) {
 	q.Chain = keysOf(3, 50)
 	first, _ := p.Reserve(view, q, now)
 	first.FirstByte(now)
-	first.Release(true, true)
+	first.Release(now, true, true)
 	now = now.Add(time.Minute) // longer than a placement stands for the index
 	unanswered := wishOf(keys, nil, true)
 	unanswered.Chain, unanswered.Score.Partial = q.Chain, true
@@ -93,7 +93,7 @@ func TestWhereNoShardAnswersTheApproximationStandsIn(t *testing.T) {
 		t.Errorf("sent to %s, then to %s with %d tokens taken for cached", first.Engine.ID, again.Engine.ID, again.Cached)
 	}
 	again.FirstByte(now)
-	again.Release(true, true)
+	again.Release(now, true, true)
 	now = now.Add(time.Minute)
 	if cold, _ := p.Reserve(view, q, now); cold.Cached != 0 {
 		t.Errorf("%d tokens taken for cached although every shard says that nothing is", cold.Cached)

@@ -36,8 +36,8 @@ func TestLedgerAgainstModel(t *testing.T) {
 			}
 		case 4:
 			if i := r.IntN(len(live) + 1); i < len(live) {
-				live[i].Release(live[i].first, true)
-				live[i].Release(false, false)
+				live[i].Release(now, live[i].first, true)
+				live[i].Release(now, false, false)
 				live = slices.Delete(live, i, i+1)
 			}
 			if r.IntN(200) == 0 {
@@ -47,7 +47,7 @@ func TestLedgerAgainstModel(t *testing.T) {
 		checkRows(t, p, live)
 	}
 	for _, one := range live {
-		one.Release(true, true)
+		one.Release(now, true, true)
 	}
 	checkRows(t, p, nil)
 	for id, w := range p.all {

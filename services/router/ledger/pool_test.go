@@ -33,7 +33,7 @@ func TestEqualCallsMakeEqualChoices(t *testing.T) {
 				for range 10 {
 					res.Token(1, time.Duration(1+r.IntN(50))*time.Millisecond)
 				}
-				res.Release(true, true)
+				res.Release(now, true, true)
 				p.Finished(10)
 			}
 		}
@@ -115,7 +115,7 @@ func TestSimultaneousRequestsLeaveAnEmptyLedger(t *testing.T) {
 				} else if r.IntN(5) == 0 {
 					res.Failed(now)
 				}
-				res.Release(answered, answered)
+				res.Release(now, answered, answered)
 			}
 		})
 	}

@@ -9,8 +9,8 @@ import (
 )
 
 const (
-	keepGaps  = 64 // of one request
-	leastGaps = 8  // fewer say little
+	leastGaps     = 8   // fewer say little of an engine's rates
+	leastUncached = 512 // tokens; a shorter prefill says little
 )
 
 // Reservation is one request's place in the ledger, from the choice to its end. It belongs to the request's goroutine;
@@ -30,14 +30,15 @@ type Reservation struct {
 	sent     time.Time
 	expected time.Time // when an answer that does not stream is taken to decode
 	streams  bool
-	alone    bool      // nobody waited there when it was chosen: its first byte teaches the prefill rate
+	alone    bool      // nobody waited there when it was chosen: its first byte teaches the engine's rates
 	step     float64   // seconds of a step there, at the choice
-	steps    float64   // seconds of its TTFT that are other steps
+	steps    float64   // seconds of its TTFT that are other steps, as the profile says
 	remote   bool      // its KV comes from a prefill engine
 	computed time.Time // when that was done
 	quiet    bool      // nothing else held it up then
-	gaps     []float64 // latest gaps between tokens, at most keepGaps
-	gapsSeen int
+	gaps     int       // between tokens, seen so far
+	decoding float64   // their sum in seconds
+	began    work      // of the row, when this one's prefill was done
 	streamed int64
 	first    bool
 	ended    bool
@@ -56,7 +57,7 @@ func (r *Reservation) FirstByte(now time.Time) {
 func (r *Reservation) firstByte(now time.Time) {
 	if !r.first {
 		if r.alone {
-			r.pool.state.FirstByte(r.Engine.ID, now.Sub(r.sent).Seconds(), r.steps, r.seconds, r.Uncached)
+			r.pool.state.Took(r.Engine.ID, r.steps, r.seconds, now.Sub(r.sent).Seconds())
 		}
 		if r.remote {
 			r.received(now)
@@ -84,23 +85,22 @@ func (r *Reservation) enter() {
 func (r *Reservation) Token(n int, gap time.Duration) {
 	r.streamed += int64(n)
 	r.row.streamed.Add(int64(n))
-	if gap <= 0 {
-		return
+	if gap > 0 {
+		r.gaps++
+		r.decoding += gap.Seconds()
 	}
-	if len(r.gaps) < keepGaps {
-		r.gaps = append(r.gaps, gap.Seconds())
-	} else {
-		r.gaps[r.gapsSeen%keepGaps] = gap.Seconds()
-	}
-	r.gapsSeen++
 }
 
-// learn teaches the engine's decode rate from the median gap, which prefills of others hardly touch. The lock is held.
+// learn teaches the engine's rates from the time between the first and the last token, in which decode steps of this
+// one and prefills of others took turns. The lock is held, and the row is at the present.
 func (r *Reservation) learn() {
-	if w := r.row; len(r.gaps) >= leastGaps {
-		model := r.pool.state.StepSeconds(w.active-w.unanswered(), w.decodeContext+int(w.streamed.Load()))
-		r.pool.state.Gap(r.Engine.ID, policy.Median(r.gaps), model)
+	done := &r.row.done
+	steps := done.steps - r.began.steps
+	if r.gaps < leastGaps || steps <= 0 {
+		return
 	}
+	step := r.decoding / steps
+	r.pool.state.Took(r.Engine.ID, float64(r.gaps)*step, done.prefill-r.began.prefill, r.decoding)
 }
 
 // Failed counts a failure of the engine and says whether the engine is now ejected: passed over for a while.
@@ -110,24 +110,27 @@ func (r *Reservation) Failed(now time.Time) (ejected bool) {
 	return r.row.health.bad(now)
 }
 
-// Release ends the reservation; only the first call counts. answered says whether the prompt was computed, whole
+// Release ends the reservation at now; only the first call counts. answered says whether the prompt was computed, whole
 // whether the answer came to its end.
-func (r *Reservation) Release(answered, whole bool) {
+func (r *Reservation) Release(now time.Time, answered, whole bool) {
 	r.pool.mu.Lock()
 	defer r.pool.mu.Unlock()
-	r.release(answered, whole)
+	r.release(now, answered, whole)
 }
 
 // release is Release under the lock.
-func (r *Reservation) release(answered, whole bool) {
+func (r *Reservation) release(now time.Time, answered, whole bool) {
 	if r.ended {
 		return
 	}
 	r.ended = true
 	if r.Prefill != nil {
-		r.Prefill.release(false, false)
+		r.Prefill.release(now, false, false)
 	}
-	r.learn()
+	if r.first {
+		r.row.pass(now)
+		r.learn()
+	}
 	r.pool.sharing.Leave(r.heads)
 	r.row.leave(r)
 	r.row.streamed.Add(-r.streamed)

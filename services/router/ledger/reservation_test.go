@@ -15,14 +15,14 @@ func TestTheLedgerTeachesRates(t *testing.T) {
 	for i := range 400 {
 		r, _ := p.Reserve(view, wishOf(keysOf(uint64(i), 400), nil, true), now)
 		slow := map[string]float64{"e00": 1, "e01": 3}[r.Engine.ID]
-		now = now.Add(time.Duration((r.steps + slow*r.seconds) * float64(time.Second)))
+		now = now.Add(time.Duration(slow * (r.steps + r.seconds) * float64(time.Second)))
 		r.FirstByte(now)
 		for range 20 {
 			step := slow * p.state.StepSeconds(1, r.Prompt)
 			now = now.Add(time.Duration(step * float64(time.Second)))
 			r.Token(1, time.Duration(step*float64(time.Second)))
 		}
-		r.Release(true, true)
+		r.Release(now, true, true)
 	}
 	for id, want := range map[string]float64{"e00": 1, "e01": 3} {
 		if r := p.state.Rate(id); r.Prefill < want*.95 || r.Prefill > want*1.05 || r.Decode < want*.95 || r.Decode > want*1.05 {
@@ -45,8 +45,8 @@ func TestAnAnswerThatDoesNotStreamStopsWaitingWhenItsPrefillIsDone(t *testing.T)
 	if c.Waiting != 1 || c.Active != 2 || c.Uncached != streamed.Uncached || c.DecodeContext != whole.Prompt {
 		t.Errorf("candidate %+v", c)
 	}
-	whole.Release(true, true)
-	streamed.Release(true, true)
+	whole.Release(now, true, true)
+	streamed.Release(now, true, true)
 	if w.active != 0 || w.decodeContext != 0 {
 		t.Errorf("row keeps %+v", w)
 	}

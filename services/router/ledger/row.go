@@ -29,6 +29,8 @@ type row struct {
 	decodeContext int
 	streamed      atomic.Int64 // tokens streamed by the decoding ones
 	lastFirst     time.Time
+	state         *policy.State
+	done          work
 
 	coldWork float64
 	coldAt   time.Time
@@ -41,6 +43,24 @@ type row struct {
 	queued int
 
 	health health
+}
+
+// work is what an engine has done for this router's requests, so that the difference of two moments tells what was
+// done between them.
+type work struct {
+	prefill float64   // seconds of the prompts whose first byte is out, as the profile says
+	steps   float64   // decode steps that the profile says could have run in the time that passed
+	at      time.Time // up to when steps count
+}
+
+// pass lets time pass, in which the batch was as it is.
+func (w *row) pass(now time.Time) {
+	if passed := now.Sub(w.done.at).Seconds(); passed > 0 {
+		if decoding := w.active - w.unanswered(); decoding > 0 {
+			w.done.steps += passed / w.state.StepSeconds(decoding, w.decodeContext+int(w.streamed.Load()))
+		}
+		w.done.at = now
+	}
 }
 
 // Load is what one router has under way on one engine; the zero value is an idle engine.
@@ -74,7 +94,7 @@ func (p *Pool) sync(v *fleet.View) {
 		w := p.all[e.ID]
 		if w == nil {
 			p.numbers++
-			w = &row{number: p.numbers}
+			w = &row{number: p.numbers, state: &p.state}
 			p.all[e.ID] = w
 		} else if w.engine.Generation != e.Generation {
 			// A new life has an empty cache; what was sent to the old one is forgotten with its number.
@@ -165,10 +185,14 @@ func (w *row) stopWaiting(r *Reservation) {
 
 // decode moves a reservation from waiting to decoding. The pool's lock is held.
 func (w *row) decode(r *Reservation, now time.Time) {
+	w.pass(now)
 	w.stopWaiting(r)
 	r.first = true
 	w.decodeContext += r.Prompt
+	r.began = w.done
 	if !r.remote { // else it says nothing of the prompts that wait here
+		w.done.prefill += r.seconds
+		r.began = w.done
 		w.lastFirst = now
 	}
 }

@@ -43,7 +43,7 @@ func (r *Reservation) PrefillDone(now time.Time) {
 	if leg := r.Prefill; leg != nil && !leg.ended {
 		r.computed, r.quiet = now, r.row.quiet()
 		leg.firstByte(now)
-		leg.release(true, true)
+		leg.release(now, true, true)
 	}
 }
 
@@ -57,7 +57,7 @@ func (r *Reservation) PrefillFailed(now time.Time) (ejected bool) {
 		return false
 	}
 	ejected = leg.row.health.bad(now)
-	leg.release(false, false)
+	leg.release(now, false, false)
 	r.row.leave(r)
 	r.remote, r.sent = false, now
 	r.enter()

@@ -6,11 +6,11 @@ import (
 )
 
 const (
-	rateShare  = 1. / 32 // weight of one observation
-	leastRate  = 0.1
-	mostLeap   = 4    // an observation counts as at most so many times what was known
-	ownRate    = 0.15 // an engine that is that far off the fleet's median has its own rate
-	leastLearn = 512  // uncached tokens; a shorter prefill says little
+	memory    = 1 - 1./48 // what one observation leaves of those before it
+	prior     = 0.25      // observations that the profile itself counts for
+	leastSeen = 0.1       // an observation counts as at least this part of what the profile says,
+	mostLeap  = 2         // and as at most so many times what was known
+	ownRate   = 0.15      // an engine that is that far off the fleet's median has its own rate
 )
 
 // Rate is how much slower than the profile an engine is: 1 is as the profile says.
@@ -19,75 +19,80 @@ type Rate struct{ Prefill, Decode float64 }
 // Rate is what the policy takes for an engine: the fleet's median, unless the engine is far off it. Differences of a
 // percent would otherwise decide every tie between idle engines.
 func (s *State) Rate(engine string) Rate {
-	own := s.rates[engine]
-	return Rate{Prefill: pooled(own.Prefill, s.median.Prefill), Decode: pooled(own.Decode, s.median.Decode)}
+	if s.median == (Rate{}) {
+		return Rate{Prefill: 1, Decode: 1}
+	}
+	own, ok := s.fits[engine]
+	if !ok {
+		return s.median
+	}
+	return Rate{Prefill: pooled(own.rate.Prefill, s.median.Prefill), Decode: pooled(own.rate.Decode, s.median.Decode)}
 }
 
 func pooled(own, median float64) float64 {
-	switch {
-	case median == 0:
-		return 1
-	case own == 0, math.Abs(own/median-1) <= ownRate:
+	if math.Abs(own/median-1) <= ownRate {
 		return median
 	}
 	return own
 }
 
-// FirstByte learns the prefill rate of an engine from a request that found no other waiting there: the time to its
-// first byte, the part of it that were steps, and the prefill seconds that the profile says. Short prompts are ignored.
-func (s *State) FirstByte(engine string, ttft, steps, seconds float64, uncached int) {
-	if uncached < leastLearn || seconds <= 0 {
-		return
-	}
-	s.learn(engine, func(r *Rate) { r.Prefill = blend(r.Prefill, (ttft-steps)/seconds) })
+// fit is a line through what an engine took: took/known = Decode*part + Prefill*(1-part), where known is what the
+// profile says of decode and prefill together, and part the share of decode in it. It is the least squares of the
+// latest observations, and as both shares are often alike, drawn to the profile's own 1 by ridge regression (Hoerl and
+// Kennard, 1970).
+type fit struct {
+	dd, dp, pp, dt, pt float64 // sums of products of decode, prefill and time taken
+	rate               Rate
 }
 
-// Gap learns the decode rate of an engine from a median gap between two tokens and the gap that the profile says.
-func (s *State) Gap(engine string, gap, model float64) {
-	if gap <= 0 || model <= 0 {
-		return
+func (f *fit) observe(decode, prefill, took float64) {
+	for _, sum := range []*float64{&f.dd, &f.dp, &f.pp, &f.dt, &f.pt} {
+		*sum *= memory
 	}
-	s.learn(engine, func(r *Rate) { r.Decode = blend(r.Decode, gap/model) })
+	f.dd, f.dp, f.pp = f.dd+decode*decode, f.dp+decode*prefill, f.pp+prefill*prefill
+	f.dt, f.pt = f.dt+decode*took, f.pt+prefill*took
+	a, b, t, u := f.dd+prior, f.pp+prior, f.dt+prior, f.pt+prior
+	det := a*b - f.dp*f.dp // above 0: prior is
+	f.rate = Rate{Decode: max(leastSeen, (t*b-u*f.dp)/det), Prefill: max(leastSeen, (a*u-f.dp*t)/det)}
 }
 
-func blend(known, seen float64) float64 {
-	if known == 0 {
-		known = 1
+// Took learns an engine's rates from a span of time in which it did nothing but what is known: the seconds of decode
+// steps and of prefills in it, as the profile says them, and the seconds that it took.
+func (s *State) Took(engine string, decode, prefill, took float64) {
+	known := decode + prefill
+	if known <= 0 || took <= 0 {
+		return
 	}
-	return known + (min(max(seen, leastRate), mostLeap*known)-known)*rateShare
+	if s.fits == nil {
+		s.fits = make(map[string]*fit)
+	}
+	f := s.fits[engine]
+	if f == nil {
+		f = &fit{rate: s.Rate(engine)}
+		s.fits[engine] = f
+	}
+	decode, prefill = decode/known, prefill/known
+	expected := decode*f.rate.Decode + prefill*f.rate.Prefill
+	f.observe(decode, prefill, min(max(took/known, leastSeen), mostLeap*expected))
+	s.findMedian()
 }
 
 // Forget drops what was learned of an engine that is gone.
 func (s *State) Forget(engine string) {
-	delete(s.rates, engine)
-	s.findMedian()
-}
-
-func (s *State) learn(engine string, change func(*Rate)) {
-	if s.rates == nil {
-		s.rates = make(map[string]Rate)
-	}
-	r := s.rates[engine]
-	change(&r)
-	s.rates[engine] = r
+	delete(s.fits, engine)
 	s.findMedian()
 }
 
 func (s *State) findMedian() {
-	prefill, decode := make([]float64, 0, len(s.rates)), make([]float64, 0, len(s.rates))
-	for _, r := range s.rates {
-		if r.Prefill > 0 {
-			prefill = append(prefill, r.Prefill)
-		}
-		if r.Decode > 0 {
-			decode = append(decode, r.Decode)
-		}
+	prefill, decode := make([]float64, 0, len(s.fits)), make([]float64, 0, len(s.fits))
+	for _, f := range s.fits {
+		prefill, decode = append(prefill, f.rate.Prefill), append(decode, f.rate.Decode)
 	}
-	s.median = Rate{Prefill: Median(prefill), Decode: Median(decode)}
+	s.median = Rate{Prefill: median(prefill), Decode: median(decode)}
 }
 
-// Median sorts values and returns the middle one, the lower of two; 0 of none.
-func Median(values []float64) float64 {
+// median sorts values and returns the middle one, the lower of two; 0 of none.
+func median(values []float64) float64 {
 	if len(values) == 0 {
 		return 0
 	}

@@ -1,7 +1,5 @@
 package policy
 
-import "math"
-
 const (
 	splitAt = 512 // uncached tokens from which a policy without prices has them computed elsewhere, as llm-d advises
 
@@ -134,5 +132,10 @@ func (s *State) TransferSeconds(tokens int) float64 {
 
 // Transferred learns from how long the KV of so many tokens took.
 func (s *State) Transferred(seconds float64, tokens int) {
-	s.transfer = blend(s.transfer, math.Max(0, seconds)/(transferSetup+transferToken*float64(tokens)))
+	known := s.transfer
+	if known == 0 {
+		known = 1
+	}
+	seen := max(leastSeen, seconds/(transferSetup+transferToken*float64(tokens)))
+	s.transfer = known + (min(seen, 4*known)-known)/32
 }

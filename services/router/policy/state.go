@@ -29,8 +29,8 @@ type State struct {
 
 	transfer float64 // factor on the time that KV takes between engines; 0 is not known
 
-	rates  map[string]Rate // as learned, by engine id; 0 is not known
-	median Rate            // of the known ones
+	fits   map[string]*fit // by engine id
+	median Rate            // of them; 0 without any
 }
 
 // Finished tells the state of a request that ended with so many output tokens.

@@ -71,6 +71,18 @@ func warm(s *State, o *Observation, random uint64, costs []float64, without Term
 	return Choice{Index: j, Costs: costs, Reason: f.reason(o, costs, best, free, j)}
 }
 
+// together is how many of the engine's requests will decode at once, and their context tokens: those that wait will, too,
+// by the time the next prompt is computed, as far as the cache has room for them.
+func together(c *Candidate) (requests, context float64) {
+	requests, context = float64(c.Active), float64(c.DecodeContext+c.WaitContext)
+	if decoding := float64(c.Active - c.Waiting); c.Usage > 0 && decoding > 0 {
+		if fit := decoding / c.Usage; fit < requests {
+			return fit, context * fit / requests
+		}
+	}
+	return requests, context
+}
+
 // held is how much of the prompt c need not compute: at least one token always runs.
 func held(o *Observation, c *Candidate) int { return max(0, min(c.Matched, o.PromptTokens-1)) }
 
@@ -85,8 +97,9 @@ func look(s *State, o *Observation, without Term) fleet {
 	best := 0
 	for i := range o.Candidates {
 		c := &o.Candidates[i]
-		f.active += float64(c.Active) / n
-		load += (p.Sequence*float64(c.Active) + p.Context*float64(c.DecodeContext+c.WaitContext)/1000) / n
+		together, context := together(c)
+		f.active += together / n
+		load += (p.Sequence*together + p.Context*context/1000) / n
 		f.phi += s.Rate(c.Engine).Prefill / n
 		best = max(best, held(o, c))
 	}
@@ -121,7 +134,8 @@ func (f *fleet) cost(s *State, o *Observation, c *Candidate) (cost, evict float6
 		cost += f.queue(o, c, rate.Prefill, uncached, step)
 	}
 	if f.without&Stall == 0 {
-		cost += f.beta * f.hot * own * float64(c.Active)
+		running, _ := together(c)
+		cost += f.beta * f.hot * own * running
 	}
 	if f.without&Decode == 0 {
 		cost += f.beta * f.decode(o, c, rate.Decode)
@@ -137,10 +151,11 @@ func (f *fleet) queue(o *Observation, c *Candidate, phi, uncached, step float64)
 		run := (o.Now - max(c.LastFirst, c.OldestSent)) / phi // of the oldest one's work, how much is done
 		wait = phi * max(0, c.WaitSeconds-max(0, min(run, c.OldestSeconds)))
 	}
-	blocks, decoding := float64(c.Blocks), float64(c.Active-c.Waiting)
+	blocks := float64(c.Blocks)
 	need := (float64(c.Uncached) + uncached) / f.block
-	if blocks > 0 && decoding > 0 && c.Usage*blocks+need > blocks {
-		wait += kvWaitFactor * float64(c.Waiting+1) * f.output * step / decoding
+	if blocks > 0 && c.DecodeContext > 0 && c.Usage*blocks+need > blocks {
+		ahead := float64(c.WaitContext+o.PromptTokens) + float64(c.Waiting+1)*f.output/2
+		wait += kvWaitFactor * f.output * step * ahead / float64(c.DecodeContext)
 	}
 	return wait
 }
@@ -148,8 +163,9 @@ func (f *fleet) queue(o *Observation, c *Candidate, phi, uncached, step float64)
 // decode is how much slower the request decodes here than alone, and how much it slows each sequence here.
 func (f *fleet) decode(o *Observation, c *Candidate, rate float64) float64 {
 	p, output := &f.profile, f.output
-	load := p.Sequence*float64(c.Active) + p.Context*float64(c.DecodeContext+c.WaitContext)/1000
-	others := (p.Sequence + p.Context*(float64(o.PromptTokens)+output/2)/1000) * float64(c.Active)
+	running, context := together(c)
+	load := p.Sequence*running + p.Context*context/1000
+	others := (p.Sequence + p.Context*(float64(o.PromptTokens)+output/2)/1000) * running
 	return output * rate * (load + others) / 1000
 }
 
