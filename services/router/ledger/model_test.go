@@ -59,7 +59,7 @@ func TestLedgerAgainstModel(t *testing.T) {
 
 func checkRows(t *testing.T, p *Pool, live []*Reservation) {
 	t.Helper()
-	type sums struct{ active, waiting, waitContext, uncached, decode, streamed int }
+	type sums struct{ active, waiting, coming, waitContext, uncached, decode, streamed int }
 	want := map[*row]sums{}
 	for _, r := range live {
 		s := want[r.row]
@@ -67,15 +67,16 @@ func checkRows(t *testing.T, p *Pool, live []*Reservation) {
 		s.streamed += int(r.streamed)
 		if r.first {
 			s.decode += r.Prompt
+		} else if s.waitContext += r.Prompt; r.remote {
+			s.coming += r.Uncached
 		} else {
 			s.waiting++
-			s.waitContext += r.Prompt
 			s.uncached += r.Uncached
 		}
 		want[r.row] = s
 	}
 	for id, w := range p.all {
-		got := sums{w.active, len(w.waiting), w.waitContext, w.uncached, w.decodeContext, int(w.streamed.Load())}
+		got := sums{w.active, len(w.waiting), w.coming.tokens, w.waitContext, w.uncached, w.decodeContext, int(w.streamed.Load())}
 		if got != want[w] {
 			t.Fatalf("%s: %+v, want %+v", id, got, want[w])
 		}

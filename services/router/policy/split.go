@@ -95,12 +95,16 @@ func (f *fleet) computes(s *State, o *Observation, c *Candidate, beta float64) f
 	return cost + evict + room
 }
 
-// either is the lesser cost of decoding on c: with the prompt computed there, or by p for so many seconds.
+// either is the lesser cost of decoding on c: with the prompt computed there, or by p for so many seconds. Where there
+// is a choice the stall of those who decode on c weighs as the share of load in a decode step, not as its square: that
+// they are not stalled is what prefill engines are for, and what is computed on c before many decode stalls those to come.
 func (f *fleet) either(s *State, o *Observation, c, p *Candidate, seconds float64) (cost float64, remote bool) {
 	local, _ := f.cost(s, o, c)
 	if !Splittable(o, c, p) {
 		return local, false
 	}
+	own := s.Rate(c.Engine).Prefill * f.profile.prefill(held(o, c), o.PromptTokens)
+	local += (math.Sqrt(f.beta) - f.beta) * f.hot * own * float64(c.Active)
 	if away := seconds + f.receives(s, o, c); away < local {
 		return away, true
 	}
