@@ -158,3 +158,42 @@ func TestSplitRunsAreReproducible(t *testing.T) {
 		}
 	}
 }
+
+// goodput of so many seconds of W6 at a fifth of its rate, and the share of prompts that another engine computes, where
+// answers must keep 2 s and 25 ms.
+func fifth(t *testing.T, policy string, both, prefill, decode int) (goodput, split float64) {
+	w := fresh("W6", 1, 9, 5000, 250)
+	w.Stages[0].Sessions = w.Stages[0].Sessions[:400]
+	r, f := run(t, Options{Pods: both, Prefill: prefill, Decode: decode, Policy: policy, Seed: 1,
+		SLO: SLO{TTFT: 2 * time.Second, ITL: 25 * time.Millisecond}}, w)
+	for _, a := range f.answers {
+		if a.prefill != a.engine {
+			split += 1 / float64(len(f.answers))
+		}
+	}
+	return r.Metrics.Goodput, split
+}
+
+// Where decodes must not be stalled, five engines with roles keep what five without cannot. Ours is as good as policies
+// that send all prompts away where there are enough prefill engines, and much better where there are not.
+func TestWhereTheSplitPays(t *testing.T) {
+	if together, _ := fifth(t, "warm", 5, 0, 0); together > .3 {
+		t.Errorf("five engines of role both: goodput %v; the scene is too easy to tell", together)
+	}
+	for _, c := range []struct {
+		prefill, decode int
+		warm, others    float64 // at least, at most
+		least, most     float64 // share that warm splits
+	}{{3, 2, .98, 1, .95, 1}, {2, 3, .95, .6, .6, .95}} {
+		warm, split := fifth(t, "warm", 0, c.prefill, c.decode)
+		if warm < c.warm || split < c.least || split > c.most {
+			t.Errorf("%d + %d: goodput %v, %v computed elsewhere", c.prefill, c.decode, warm, split)
+		}
+		for _, policy := range []string{"least-tokens", "dynamo", "precise-2026"} {
+			other, all := fifth(t, policy, 0, c.prefill, c.decode)
+			if other > c.others || warm < .98*other || all < .999 {
+				t.Errorf("%d + %d: %s has goodput %v and computes %v elsewhere; warm has %v", c.prefill, c.decode, policy, other, all, warm)
+			}
+		}
+	}
+}
