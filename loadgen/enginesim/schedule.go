@@ -9,7 +9,7 @@ func (c *Core) schedule() Load {
 	c.step = c.step[:0]
 	var load Load
 	budget, preempted := c.continueRunning(c.o.TokenBudget, &load)
-	if !preempted || len(c.step) == 0 {
+	if !preempted {
 		c.admit(budget, &load)
 	}
 	return load

@@ -90,10 +90,12 @@ func TestTransfersShareBandwidthFairly(t *testing.T) {
 		{"both ways at once do not share", [][4]int{{0, 0, 1, 10 * mb}, {0, 1, 0, 10 * mb}}, []time.Duration{11 * ms, 11 * ms}},
 		// 4 ms alone, then both at half: the second ends its 2 MB at 5+4, the first has 6-2 left and ends at 9+4.
 		{"the second comes later", [][4]int{{0, 0, 1, 10 * mb}, {4, 0, 2, 2 * mb}}, []time.Duration{13 * ms, 9 * ms}},
-		// Receiver 3 gives each of its two a half; the other of sender 0 gets the half that is left there.
-		{"what one end leaves the other gives on", [][4]int{{0, 0, 3, 10 * mb}, {0, 1, 3, 10 * mb}, {0, 0, 2, 10 * mb}, {0, 4, 3, 10 * mb}},
-			// three into 3: a third each until 31 ms; sender 0 gives two thirds to engine 2.
+		// Three to engine 3 get a third each; what sender 0 has left of its own, two thirds, goes to engine 2.
+		{"a sender gives on what a receiver leaves", [][4]int{{0, 0, 3, 10 * mb}, {0, 1, 3, 10 * mb}, {0, 0, 2, 10 * mb}, {0, 4, 3, 10 * mb}},
 			[]time.Duration{31 * ms, 31 * ms, 16 * ms, 31 * ms}},
+		// Three of sender 0 get a third each; engine 2 has two thirds left for sender 1.
+		{"a receiver gives on what a sender leaves", [][4]int{{0, 0, 2, 10 * mb}, {0, 0, 3, 10 * mb}, {0, 0, 4, 10 * mb}, {0, 1, 2, 10 * mb}},
+			[]time.Duration{31 * ms, 31 * ms, 31 * ms, 16 * ms}},
 	} {
 		for i, got := range times(1e9, x.asked...) {
 			if (got - x.want[i]).Abs() > 2 {

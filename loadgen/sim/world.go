@@ -126,6 +126,9 @@ func (f *world) run(w *Workload) {
 			if f.client.over() {
 				continue // what is left are events of the last steps
 			}
+			if len(f.clock.events) == 0 && f.client.inFlight > 0 {
+				panic("simulate: requests wait for what will not happen")
+			}
 			f.load.sample(f.engines)
 			for _, e := range f.engines {
 				s := e.core.Stats()
