@@ -67,7 +67,7 @@ func TestARequestWithAPrefillEngine(t *testing.T) {
 	}
 	r.Token(3, 0)
 	want("decoding", Load{Active: 1, DecodeContext: 1601, Streamed: 3}, Load{})
-	r.Release(true, true)
+	r.Release(now, true, true)
 	want("ended", Load{}, Load{})
 	// Both engines hold the prompt now, as far as the router knows.
 	for _, w := range p.rows {
@@ -98,7 +98,7 @@ func TestAFailedPrefillFallsBackToTheDecodeEngine(t *testing.T) {
 			t.Errorf("after the failure: %+v", l)
 		}
 		r.FirstByte(now)
-		r.Release(true, true)
+		r.Release(now, true, true)
 		if l := p.Loads(); l["e00"] != (Load{}) || l["e01"] != (Load{}) {
 			t.Errorf("at the end: %+v", l)
 		}
@@ -136,7 +136,7 @@ func TestWhereNothingIsSplit(t *testing.T) {
 				said[run] += fmt.Sprint(r.Engine.ID, d.Reason, d.Names, d.Costs, r.Cached, "\n")
 				if i%3 == 0 {
 					r.FirstByte(now)
-					r.Release(true, true)
+					r.Release(now, true, true)
 				}
 			}
 		}
@@ -190,8 +190,8 @@ func TestSplitLedgerAgainstModel(t *testing.T) {
 			one.Token(r.IntN(5), time.Duration(r.IntN(30))*time.Millisecond)
 		case k == 6:
 			i := slices.Index(live, one)
-			one.Release(answered[one], true)
-			one.Release(false, false)
+			one.Release(now, answered[one], true)
+			one.Release(now, false, false)
 			live = slices.Delete(live, i, i+1)
 			if r.IntN(100) == 0 {
 				view = views[r.IntN(len(views))]
@@ -200,7 +200,7 @@ func TestSplitLedgerAgainstModel(t *testing.T) {
 		checkRows(t, p, withLegs(live))
 	}
 	for _, one := range live {
-		one.Release(answered[one], false)
+		one.Release(now, answered[one], false)
 	}
 	checkRows(t, p, nil)
 	p.Sweep(view, now.Add(time.Hour))
@@ -243,7 +243,7 @@ func TestTheLedgerTeachesTransfers(t *testing.T) {
 			r, _ := p.Reserve(view, splitWish(uint64(i), 100), now)
 			r.PrefillDone(now)
 			r.FirstByte(now.Add(time.Duration((policy.StepsAround*r.step + .1) * float64(time.Second))))
-			r.Release(true, true)
+			r.Release(now, true, true)
 		}
 		after := p.state.TransferSeconds(1601)
 		if c.learned && (after < .09 || after > .11) || !c.learned && p.state.TransferSeconds(1000) != before {

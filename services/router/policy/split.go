@@ -1,5 +1,7 @@
 package policy
 
+import "math"
+
 const (
 	splitAt = 512 // uncached tokens from which a policy without prices has them computed elsewhere, as llm-d advises
 
@@ -104,7 +106,8 @@ func (f *fleet) either(s *State, o *Observation, c, p *Candidate, seconds float6
 		return local, false
 	}
 	own := s.Rate(c.Engine).Prefill * f.profile.prefill(held(o, c), o.PromptTokens)
-	local += (math.Sqrt(f.beta) - f.beta) * f.hot * own * float64(c.Active)
+	running, _ := together(c)
+	local += (math.Sqrt(f.beta) - f.beta) * f.hot * own * running
 	if away := seconds + f.receives(s, o, c); away < local {
 		return away, true
 	}
