@@ -20,7 +20,7 @@ func (f *world) announce(e *engine) {
 	if lost && f.o.NoReplay {
 		return
 	}
-	b := f.router.index.fold(e.number, e.step.Events)
+	b := f.router.index.fold(e.number, e.life, e.step.Events)
 	w := &e.wire
 	if lost {
 		w.gap = true

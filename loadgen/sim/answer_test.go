@@ -27,13 +27,13 @@ func TestEachAnswerIsTold(t *testing.T) {
 		if !ok {
 			t.Fatalf("not told of request %d", n)
 		}
-		per[a.Engine]++
 		if a.Refused {
 			if refused++; a.TTFT != 0 || a.TPOT != 0 || a.Prompt != 10_000 {
 				t.Errorf("refused: %+v", a)
 			}
 			continue
 		}
+		per[a.Engine]++
 		ttft, tpot = ttft+a.TTFT.Seconds(), tpot+a.TPOT.Seconds()
 		hit, prompt = hit+float64(a.Hit), prompt+float64(a.Prompt)
 	}

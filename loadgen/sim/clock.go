@@ -20,11 +20,14 @@ type action struct {
 type kind uint8
 
 const (
-	arrive  kind = iota // a session's next turn is sent
-	stepped             // an engine's step ends
-	visible             // an engine's events reach the index
-	scrape              // engines' metrics are read
-	moved               // KV may have reached its engine
+	arrive   kind = iota // a session's next turn is sent
+	stepped              // an engine's step ends
+	visible              // an engine's events reach the index
+	scrape               // engines' metrics are read
+	lost                 // an engine ends
+	returned             // and is back with an empty cache
+	missed               // the registry may see that it is gone
+	moved                // KV may have reached its engine
 )
 
 // clock is a queue of events: a binary heap.

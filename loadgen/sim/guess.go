@@ -42,6 +42,9 @@ func (g *guess) sent(engine int) {
 	}
 }
 
+// forget drops an engine that is gone.
+func (g *guess) forget(engine int) { g.lru[engine] = newLRU(g.lru[engine].most) }
+
 // lru is a bounded set that forgets what was not used for longest.
 type lru struct {
 	most  int

@@ -13,6 +13,7 @@ const poolID = "sim"
 type index struct {
 	size    int
 	folds   []*prefix.Engine
+	lives   []uint64 // of engines, as they are known
 	x       *prefix.Index
 	ids     []string
 	numbers map[string]int // of engines by id
@@ -25,6 +26,7 @@ type index struct {
 // batch is what one step of an engine changed. It is used again when it has been applied.
 type batch struct {
 	engine int
+	life   uint64
 	runs   []prefix.Run
 }
 
@@ -32,7 +34,7 @@ func newIndex(ids []string, size int, blocks []int) *index {
 	x := &index{size: size, x: prefix.NewIndex(), ids: ids, numbers: map[string]int{}, scores: make([]scorerv1.EngineScore, len(ids))}
 	for i, id := range ids {
 		x.folds = append(x.folds, prefix.NewEngine(prefix.EngineOptions{Pool: poolID, BlockSize: size, Blocks: blocks[i]}))
-		x.numbers[id] = i
+		x.numbers[id], x.lives = i, append(x.lives, 1)
 		x.x.Reset(id, 1)
 	}
 	x.score.BlockSize = uint32(size)
@@ -44,12 +46,12 @@ func newIndex(ids []string, size int, blocks []int) *index {
 }
 
 // fold folds an engine's events; nil where nothing becomes visible by them.
-func (x *index) fold(engine int, events []kvevent.Event) *batch {
+func (x *index) fold(engine int, life uint64, events []kvevent.Event) *batch {
 	b := &batch{}
 	if n := len(x.spare); n > 0 {
 		b, x.spare = x.spare[n-1], x.spare[:n-1]
 	}
-	b.engine, b.runs = engine, x.folds[engine].FoldAll(events, b.runs[:0])
+	b.engine, b.life, b.runs = engine, life, x.folds[engine].FoldAll(events, b.runs[:0])
 	if len(b.runs) == 0 {
 		x.spare = append(x.spare, b)
 		return nil
@@ -57,13 +59,20 @@ func (x *index) fold(engine int, events []kvevent.Event) *batch {
 	return b
 }
 
-// apply shows what a batch changed.
-func (x *index) apply(b *batch) {
+// apply shows what a batch changed, and says whether it is the first of a new life. One of an earlier life is late.
+func (x *index) apply(b *batch) (began bool) {
+	if began = b.life > x.lives[b.engine]; began {
+		x.lives[b.engine], x.scores[b.engine].Generation = b.life, b.life
+		x.x.Reset(x.ids[b.engine], b.life)
+	}
 	for i := range b.runs {
-		x.x.Apply(x.ids[b.engine], &b.runs[i])
+		if b.life == x.lives[b.engine] {
+			x.x.Apply(x.ids[b.engine], &b.runs[i])
+		}
 	}
 	clear(b.runs)
 	x.spare = append(x.spare, b)
+	return began
 }
 
 // ask answers as the scorer does, for a prompt of so many tokens and these block keys. The answer is valid until the

@@ -64,6 +64,9 @@ func (f *world) result(w *Workload) *Result {
 		if !w.Stages[a.stage].WarmUp {
 			all = append(all, a)
 		}
+		if a.refused {
+			continue
+		}
 		e := &r.PerEngine[a.engine]
 		e.Requests++
 		r.PerEngine[a.prefill].PrefillTokens += a.prompt - a.hit
@@ -87,7 +90,7 @@ func (f *world) result(w *Workload) *Result {
 	for i, e := range f.engines {
 		r.PerEngine[i].BusySeconds = e.worked.Seconds()
 		most, sum = max(most, e.worked.Seconds()), sum+e.worked.Seconds()
-		r.Metrics.Preemptions += e.core.Stats().Preemptions
+		r.Metrics.Preemptions += e.preempted + e.core.Stats().Preemptions
 	}
 	if sum > 0 {
 		r.Metrics.BusyMaxOverMean = most * float64(len(f.engines)) / sum

@@ -143,7 +143,7 @@ func (v *rival) sessionKey() uint64 {
 }
 
 func (v *rival) session(_ *policy.State, o *policy.Observation, _ uint64, _ []float64) policy.Choice {
-	return policy.Choice{Index: rendezvous(o, v.sessionKey(), func(int) bool { return true })}
+	return policy.Choice{Index: v.rendezvous(o, v.sessionKey(), func(int) bool { return true })}
 }
 
 // boundedHash is consistent hashing with bounded loads (Mirrokni et al., 2018), 1.25 times the mean.
@@ -153,13 +153,13 @@ func (v *rival) boundedHash(_ *policy.State, o *policy.Observation, _ uint64, _ 
 		total += o.Candidates[i].Active
 	}
 	bound := math.Ceil(1.25 * float64(total) / float64(len(o.Candidates)))
-	return policy.Choice{Index: rendezvous(o, v.sessionKey(), func(i int) bool { return float64(o.Candidates[i].Active) < bound })}
+	return policy.Choice{Index: v.rendezvous(o, v.sessionKey(), func(i int) bool { return float64(o.Candidates[i].Active) < bound })}
 }
 
-func rendezvous(o *policy.Observation, key uint64, allowed func(i int) bool) int {
+func (v *rival) rendezvous(o *policy.Observation, key uint64, allowed func(i int) bool) int {
 	best, most := 0, uint64(0)
 	for i := range o.Candidates {
-		h := mix64(key ^ mix64(uint64(i)+1))
+		h := mix64(key ^ mix64(uint64(v.index.numbers[o.Candidates[i].Engine])+1))
 		if allowed(i) && h >= most {
 			best, most = i, h
 		}

@@ -2,6 +2,7 @@ package sim
 
 import (
 	"fmt"
+	"maps"
 	"time"
 
 	"github.com/warmpath/warmpath/libs/fleet"
@@ -55,18 +56,37 @@ func newRouter(o Options, engines []*engine) (*router, error) {
 	return r, nil
 }
 
-// choose routes a turn, of which p is the prompt, and books it.
-func (r *router) choose(now time.Duration, turn *Turn, p *prompt) booking {
+// time is what the router's clock says.
+func (r *router) time(now time.Duration) time.Time { return r.epoch.Add(now) }
+
+// tell changes an engine's record in the registry.
+func (r *router) tell(engine int, life uint64, state fleet.State) {
+	view := *r.view
+	view.Engines = maps.Clone(view.Engines)
+	e := view.Engines[r.index.ids[engine]]
+	e.Generation, e.State = life, state
+	view.Engines[e.ID] = e
+	r.view = &view
+	if r.rival != nil && r.rival.guess != nil {
+		r.rival.guess.forget(engine)
+	}
+}
+
+// choose routes a turn, of which p is the prompt, and books it; false where no engine is left.
+func (r *router) choose(now time.Duration, turn *Turn, p *prompt) (booking, bool) {
 	r.wish.Score, r.wish.Bytes = r.index.ask(p.length, p.keys), 4*p.length
 	if r.rival != nil {
 		r.rival.keys, r.rival.turn = r.wish.Score.Keys, turn
 	}
 	held, _ := r.pool.Reserve(r.view, &r.wish, r.epoch.Add(now))
+	if held == nil {
+		return booking{}, false
+	}
 	b := booking{engine: r.index.numbers[held.Engine.ID], held: held}
 	if b.prefill = b.engine; held.Prefill != nil {
 		b.prefill = r.index.numbers[held.Prefill.Engine.ID]
 	}
-	return b
+	return b, true
 }
 
 func (r *router) prefillDone(b *booking, now time.Duration) { b.held.PrefillDone(r.epoch.Add(now)) }

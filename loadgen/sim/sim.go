@@ -32,6 +32,7 @@ type Options struct {
 	Lag       time.Duration     // from the end of a step until its events are visible; 0 is 20 ms, below 0 is none
 	Loss      float64           // share of event batches that are lost; a gap is seen at the next batch and replayed
 	NoReplay  bool              // engines have no replay endpoint: what is lost stays lost
+	Outages   []Outage          // engines that are lost for a while
 	Scrape    time.Duration     // between two scrapes of an engine's metrics; 0 is 50 ms
 	FrontEnd  time.Duration     // what tokenizing and HTTP add to every TTFT
 	Network   Network           // between the engines
@@ -79,6 +80,9 @@ func (o Options) withDefaults() (Options, error) {
 	o.Lag, o.Noise = orNone(o.Lag, defaultLag), orNone(o.Noise, defaultNoise)
 	if o.Pods < 0 || o.Prefill < 0 || o.Decode < 0 || o.Engines() > 1<<16 || o.Network.Bandwidth < 1 {
 		return o, fmt.Errorf("pods %d, %d, %d, bandwidth %v: out of range", o.Pods, o.Prefill, o.Decode, o.Network.Bandwidth)
+	}
+	if err := o.checkOutages(); err != nil {
+		return o, err
 	}
 	if o.BlockSize < 1 || o.KV <= 0 || o.Loss < 0 || o.Loss > 1 {
 		return o, fmt.Errorf("block size %d, KV factor %v, loss %v: out of range", o.BlockSize, o.KV, o.Loss)

@@ -19,6 +19,7 @@ type world struct {
 	network network
 	prompts *prompts
 	spare   [][]uint32 // for the tokens of prompts that are not kept
+	retried float64    // spent of what may be tried again
 
 	progress func(done int)
 	done     int
@@ -32,8 +33,14 @@ type engine struct {
 	core   *enginesim.Core
 	step   enginesim.StepResult // under way
 	busy   bool
+	due    time.Duration // end of the step under way
 	worked time.Duration
 	wire   wire
+
+	down      bool
+	life      uint64 // from 1
+	calls     []*call
+	preempted int64 // in earlier lives
 }
 
 // underWay counts the requests in the engine.
@@ -59,6 +66,9 @@ type call struct {
 	prompt  int
 	output  int
 	hit     int
+	slot    int               // in its engine's calls
+	retries int               // after engines that were lost
+	without map[string]bool   // engines that have failed it
 	leg     enginesim.Request // on the engine that computes the prompt for another
 	request enginesim.Request
 	booked  booking
@@ -85,18 +95,25 @@ func newWorld(o Options, w *Workload) (*world, error) {
 		prompts: w.hashed(o.BlockSize)}
 	f.network = network{Network: o.Network, clock: &f.clock}
 	for i := range o.Engines() {
-		profile := o.Profile
-		if slower := o.Slow[i]; slower > 0 {
-			profile = profile.Scale(slower)
-		}
-		f.engines = append(f.engines, &engine{number: i, core: enginesim.NewCore(enginesim.CoreOptions{
-			Profile: profile, BlockSize: o.BlockSize, Blocks: int(float64(profile.KVTokens) * o.KV / float64(o.BlockSize)),
-			MaxModelLen: maxModelLen, Noise: o.Noise, Seed: o.Seed<<16 + uint64(i), Hash: enginesim.QuickHash{},
-		})})
+		e := &engine{number: i, life: 1}
+		e.core = f.newCore(e)
+		f.engines = append(f.engines, e)
 	}
 	r, err := newRouter(o, f.engines)
 	f.router = r
 	return f, err
+}
+
+// newCore is an engine at the beginning of a life.
+func (f *world) newCore(e *engine) *enginesim.Core {
+	profile, o := f.o.Profile, &f.o
+	if slower := o.Slow[e.number]; slower > 0 {
+		profile = profile.Scale(slower)
+	}
+	return enginesim.NewCore(enginesim.CoreOptions{
+		Profile: profile, BlockSize: o.BlockSize, Blocks: int(float64(profile.KVTokens) * o.KV / float64(o.BlockSize)),
+		MaxModelLen: maxModelLen, Noise: o.Noise, Seed: o.Seed<<16 + (e.life-1)<<48 + uint64(e.number), Hash: enginesim.QuickHash{},
+	})
 }
 
 const maxModelLen = 262_144
@@ -106,6 +123,7 @@ func (f *world) run(w *Workload) {
 	f.client = client{f: f, w: w, stage: -1}
 	f.client.advance()
 	f.clock.at(f.o.Scrape, action{kind: scrape})
+	f.planOutages()
 	for {
 		do, ok := f.clock.next()
 		if !ok {
@@ -117,7 +135,13 @@ func (f *world) run(w *Workload) {
 		case stepped:
 			f.stepped(f.engines[do.engine])
 		case visible:
-			f.router.index.apply(do.batch)
+			f.show(do.batch)
+		case lost:
+			f.crash(f.engines[do.engine])
+		case returned:
+			f.restore(f.engines[do.engine])
+		case missed:
+			f.miss(f.engines[do.engine])
 		case moved:
 			for _, flow := range f.network.arrived() {
 				f.received(flow)
@@ -146,15 +170,29 @@ func (f *world) send(s *session) {
 	c := &call{session: s, stage: f.client.stage, sent: f.clock.now}
 	p := f.prompts.of[idOf(turn.Prompt)]
 	c.prompt = p.length
-	c.booked = f.router.choose(f.clock.now, turn, p)
 	c.request = enginesim.Request{
 		ID: strconv.FormatUint(f.client.sent, 10), Prompt: f.tokensOf(c, p, turn), Hashes: p.hashes, MaxTokens: turn.Output, Answer: f.client.sent, Tag: c,
 	}
 	f.client.sent++
+	f.retried = max(0, f.retried-retryShare)
+	if !f.book(c, turn, p) {
+		f.finish(c, true)
+		return
+	}
 	if c.booked.split() && f.prefill(c) {
 		return
 	}
 	f.decode(c)
+}
+
+// book chooses an engine for a call; false where none is left.
+func (f *world) book(c *call, turn *Turn, p *prompt) (ok bool) {
+	f.router.wish.Without = c.without
+	booked, ok := f.router.choose(f.clock.now, turn, p)
+	if ok {
+		c.booked = booked
+	}
+	return ok
 }
 
 // tokensOf are the tokens of a call's prompt until the call is finished.
@@ -172,28 +210,37 @@ func (f *world) tokensOf(c *call, p *prompt, turn *Turn) []uint32 {
 // decode hands a request to the engine that answers it.
 func (f *world) decode(c *call) {
 	e := f.engines[c.booked.engine]
+	for ; e.down; e = f.engines[c.booked.engine] { // nobody listens there
+		if c.booked.held.Failed(f.router.time(f.clock.now)); !f.again(c) {
+			return
+		}
+	}
 	if err := e.core.Submit(&c.request); err != nil {
 		f.engines[c.booked.prefill].core.Unpin(c.leg.ID)
 		f.router.release(&c.booked, f.clock.now, false, 0)
 		f.finish(c, true)
 		return
 	}
+	e.enter(c)
 	f.work(e)
 }
 
 // work begins the engine's next step, if it is idle and has something to compute.
 func (f *world) work(e *engine) {
-	if e.busy || !e.core.Step(&e.step) {
+	if e.busy || e.down || !e.core.Step(&e.step) {
 		return
 	}
-	e.busy = true
+	e.busy, e.due = true, f.clock.now+e.step.Duration
 	e.worked += e.step.Duration
-	f.clock.at(f.clock.now+e.step.Duration, action{kind: stepped, engine: e.number})
+	f.clock.at(e.due, action{kind: stepped, engine: e.number})
 }
 
 // stepped hands out what a step has computed, announces its events and begins the next.
 func (f *world) stepped(e *engine) {
 	now := f.clock.now
+	if !e.busy || now != e.due {
+		return // a step of a life that is over
+	}
 	f.announce(e)
 	for i := range e.step.Outputs {
 		f.token(&e.step.Outputs[i], now) // may bring new requests to the engine, which is busy until all are told
@@ -229,6 +276,7 @@ func (f *world) token(o *enginesim.Output, now time.Duration) {
 	c.output++
 	if o.Finished {
 		f.router.release(&c.booked, now, true, c.output)
+		f.engines[c.booked.engine].leave(c)
 		f.finish(c, false)
 	}
 }
