@@ -55,6 +55,9 @@ func stagedScene(s staged, fleet Options, scale float64) Scene {
 	}
 }
 
+// Staged says whether the workload is stages of groups of prompts, whose throughput tells policies apart.
+func (s *Scene) Staged() bool { return s.staged != nil }
+
 // WithGroups returns the scene with so many groups and prompts in each; 0 leaves a number as it is. Only W1 to W5 have
 // groups.
 func (s *Scene) WithGroups(groups, prompts int) (Scene, error) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/libs/kvevent"
 )
 
 // shaken is tight with an engine that is lost in the midst of small.
@@ -60,8 +61,15 @@ func TestAReturnedEngineBeginsAnew(t *testing.T) {
 	f.client = client{f: f, w: &w, stage: -1}
 	var before, first int
 	var back time.Duration
+	told := false
 	e := f.engines[1]
 	f.o.Answered = func(a Answer) {
+		if x := f.router.index; x.lives[1] == 2 && !told {
+			told = true
+			if info, _ := x.x.Engine(x.ids[1]); info.VisibleGPU > e.core.Stats().Cached || info.Generation != 2 {
+				t.Errorf("the new life begins with %+v, its cache with %d blocks", info, e.core.Stats().Cached)
+			}
+		}
 		if a.Engine != 1 || a.Refused {
 			return
 		}
@@ -78,7 +86,7 @@ func TestAReturnedEngineBeginsAnew(t *testing.T) {
 	if before == 0 || back == 0 || first != 0 || e.core.Stats().Cached == 0 {
 		t.Errorf("%d answers before, one at %v with %d tokens cached, %d blocks at the end", before, back, first, e.core.Stats().Cached)
 	}
-	if e.life != 2 || f.router.view.Engines["engine-0001"].Generation != 2 || f.router.view.Engines["engine-0001"].State != fleet.OK {
+	if !told || e.life != 2 || f.router.view.Engines["engine-0001"].Generation != 2 || f.router.view.Engines["engine-0001"].State != fleet.OK {
 		t.Errorf("life %d, record %+v", e.life, f.router.view.Engines["engine-0001"])
 	}
 	indexIsTheCaches(t, f, &w)
@@ -148,5 +156,36 @@ func TestOutagesAreReproducible(t *testing.T) {
 		if _, err := bad.withDefaults(); err == nil {
 			t.Errorf("%+v is accepted", bad.Outages)
 		}
+	}
+}
+
+// What an engine had under way when it was lost changes nothing in its next life: neither events nor a step's end.
+func TestWhatIsLeftOfALifeIsIgnored(t *testing.T) {
+	o, err := tight("warm").withDefaults()
+	if err != nil {
+		t.Fatal(err)
+	}
+	w := small(1)
+	f, err := newWorld(o, &w)
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, x := f.engines[0], f.router.index
+	stored := []kvevent.Event{{Kind: kvevent.Stored, Hashes: []uint64{7}, Tokens: make([]uint32, 16), BlockSize: 16, Medium: "GPU",
+		HasGroup: true, SpecKind: "full_attention"}}
+	late := x.fold(0, 1, stored)
+	f.client.w = &w
+	f.crash(e)
+	f.restore(e)
+	f.show(&batch{engine: 0, life: 2})
+	f.show(late)
+	if info, _ := x.x.Engine(x.ids[0]); info.VisibleGPU != 0 || info.Generation != 2 {
+		t.Errorf("%+v", info)
+	}
+	e.busy, e.due = true, time.Second
+	e.step.Events = stored
+	f.clock.now = time.Millisecond
+	if f.stepped(e); !e.busy || x.folds[0].Stats().Blocks != 0 {
+		t.Error("a step of the last life ends one of this")
 	}
 }

@@ -23,10 +23,11 @@ func root() *ffcli.Command {
   loadgen rivals           measure the index and stand-ins for others on the same work
   loadgen plane            measure the event plane: engines, ingest, NATS, index
   loadgen simulate         compare routing policies in virtual time
+  loadgen sweep            simulate them under worse and worse conditions
   loadgen realtime         compare real time with virtual time on one trace
   loadgen gates            hold the simulator to theory, silicon and published tables`,
 		Subcommands: []*ffcli.Command{
-			demoCommand(), enginesCommand(), runCommand(), rivalsCommand(), planeCommand(), simulateCommand(), realtimeCommand(), gatesCommand(),
+			demoCommand(), enginesCommand(), runCommand(), rivalsCommand(), planeCommand(), simulateCommand(), sweepCommand(), realtimeCommand(), gatesCommand(),
 		},
 		Exec: daemon.NoVerb,
 	}
