@@ -95,7 +95,7 @@ func (a *Axis) policies() (all []string) {
 // title says what an axis is about.
 func (a *Axis) title() string {
 	metric := map[string]string{"output_tok_s": "output tokens a second", "goodput": "goodput"}[a.Metric]
-	return fmt.Sprintf("%s, %s: %s by %s", a.Workload, a.Axis, metric, a.Unit)
+	return fmt.Sprintf("%s, %s (%s): %s", a.Workload, a.Axis, a.Unit, metric)
 }
 
 func (a *Axis) figure(p *AxisPoint, policy string) string {
@@ -119,7 +119,7 @@ func (p *AxisPoint) gain() string {
 // cells are the table of an axis, its head first.
 func (a *Axis) cells() (rows [][]string) {
 	policies := a.policies()
-	rows = append(rows, append(append([]string{a.Axis}, policies...), "warm against least-tokens (95 %)"))
+	rows = append(rows, append(append([]string{a.Axis}, policies...), "warm vs least-tokens"))
 	for i := range a.Points {
 		p := &a.Points[i]
 		row := []string{p.Label}
@@ -194,6 +194,7 @@ func (a *Axis) draw() (drawn string, legend []entry, err error) {
 	}
 	policies := a.policies()
 	colour := paint(policies)
+	low := math.Inf(1)
 	var names []string
 	for _, point := range a.Points {
 		names = append(names, point.Label)
@@ -203,7 +204,7 @@ func (a *Axis) draw() (drawn string, legend []entry, err error) {
 		for i, point := range a.Points {
 			if v, ok := point.Means[policy]; ok {
 				points = append(points, plotter.XY{X: float64(i), Y: factor * v})
-				p.Y.Max = max(p.Y.Max, 1.05*factor*v)
+				p.Y.Max, low = max(p.Y.Max, 1.01*factor*v), min(low, factor*v)
 			}
 		}
 		if err := curve(p, points, colours[colour[policy]], policy == ours); err != nil {
@@ -213,6 +214,9 @@ func (a *Axis) draw() (drawn string, legend []entry, err error) {
 	}
 	slices.Reverse(legend)
 	p.Y.Max = max(p.Y.Max, 1e-9)
+	if low > p.Y.Max/2 { // little below: leave it out, or the lines are one
+		p.Y.Min = low - (p.Y.Max-low)/2
+	}
 	drawn, err = named(p, names)
 	return drawn, legend, err
 }

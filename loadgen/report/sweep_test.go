@@ -37,7 +37,7 @@ func TestSweepsNameTheWorstPoint(t *testing.T) {
 	if err := s.Table(&table); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"W8, lag: goodput by until visible", "0.9100", "+10.0 % [+10.0, +10.0]", "worst at 5s: +1.1 %"} {
+	for _, want := range []string{"W8, lag (until visible): goodput", "0.9100", "+10.0 % [+10.0, +10.0]", "worst at 5s: +1.1 %"} {
 		if !strings.Contains(table.String(), want) {
 			t.Errorf("no %q in\n%s", want, &table)
 		}

@@ -28,7 +28,7 @@ const (
 	retryBurst = 10
 )
 
-func (o *Options) checkOutages() error {
+func (o Options) checkOutages() error {
 	if len(o.Outages) > 0 && o.Prefill+o.Decode > 0 {
 		return fmt.Errorf("outages are simulated of engines of role both alone")
 	}

@@ -72,15 +72,15 @@ func axes() []axis {
 	}
 	asItIs := func(label string) axisPoint { return axisPoint{label, func(*sim.Scene) {}} }
 	return []axis{
-		{"lag", "until events are visible", []axisPoint{lag(0), asItIs("20ms"), lag(50 * time.Millisecond), lag(200 * time.Millisecond),
+		{"lag", "time until events are visible", []axisPoint{lag(0), asItIs("20ms"), lag(50 * time.Millisecond), lag(200 * time.Millisecond),
 			lag(time.Second), lag(5 * time.Second)}},
 		losses("loss", false),
 		losses("lost", true),
-		{"block-size", "tokens", []axisPoint{blocks(16), blocks(64)}},
+		{"block-size", "tokens per KV block", []axisPoint{blocks(16), blocks(64)}},
 		{"kv", "KV tokens of each engine", []axisPoint{kv(.5), kv(1), kv(2)}},
 		{"slow", "step times of one engine", []axisPoint{asItIs("x1"), {"x2", func(s *sim.Scene) { s.Fleet.Slow = map[int]float64{0: 2} }}}},
-		{"outage", "of one engine", []axisPoint{asItIs("none"), {"a fifth of the run", outage}}},
-		{"scale", "step times", []axisPoint{scale(1), scale(1.13), scale(1.2)}},
+		{"outage", "one engine away", []axisPoint{asItIs("none"), {"a fifth of the run", outage}}},
+		{"scale", "step times of all engines", []axisPoint{scale(1), scale(1.13), scale(1.2)}},
 	}
 }
 
@@ -172,10 +172,7 @@ func (o *sweepOptions) run(ctx context.Context) error {
 	if o.seeds < 1 {
 		return fmt.Errorf("--seeds %d: at least one run of each policy is needed", o.seeds)
 	}
-	plan, variants, err := o.plan(scenes, chosen, slo)
-	if err != nil {
-		return err
-	}
+	plan, variants := o.plan(scenes, chosen, slo)
 	file, err := openResults(ctx, o.json, slo, variants)
 	if err != nil {
 		return err
@@ -206,7 +203,7 @@ func (o *sweepOptions) run(ctx context.Context) error {
 }
 
 // plan lays out the axes of each scene, and the scenes that their points ask for.
-func (o *sweepOptions) plan(scenes []sim.Scene, chosen []axis, slo sim.SLO) (plan []report.Axis, variants []sim.Scene, err error) {
+func (o *sweepOptions) plan(scenes []sim.Scene, chosen []axis, slo sim.SLO) (plan []report.Axis, variants []sim.Scene) {
 	for i := range scenes {
 		metric := "goodput"
 		if scenes[i].Staged() {
@@ -224,5 +221,5 @@ func (o *sweepOptions) plan(scenes []sim.Scene, chosen []axis, slo sim.SLO) (pla
 			plan = append(plan, line)
 		}
 	}
-	return plan, variants, nil
+	return plan, variants
 }
