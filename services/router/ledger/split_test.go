@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -249,5 +250,42 @@ func TestTheLedgerTeachesTransfers(t *testing.T) {
 		if c.learned && (after < .09 || after > .11) || !c.learned && p.state.TransferSeconds(1000) != before {
 			t.Errorf("%s: %v becomes %v", c.name, before, after)
 		}
+	}
+}
+
+// TestSimultaneousSplitsLeaveAnEmptyLedger calls what tells of two engines at once; the race detector judges too.
+func TestSimultaneousSplitsLeaveAnEmptyLedger(t *testing.T) {
+	start := time.Unix(50_000, 0)
+	p, view := warmPool(start), viewWith(fleet.Decode, fleet.Decode, fleet.Prefill, fleet.Prefill, fleet.Both)
+	var wait sync.WaitGroup
+	for worker := range 8 {
+		wait.Go(func() {
+			r := rand.New(rand.NewPCG(uint64(worker), 2))
+			for i := range 200 {
+				now := start.Add(time.Duration(i) * 10 * time.Millisecond)
+				res, _ := p.Reserve(view, splitWish(uint64(r.IntN(9)), 50), now)
+				switch r.IntN(4) {
+				case 0: // the client leaves
+					res.Release(now, false, false)
+					continue
+				case 1:
+					res.PrefillFailed(now)
+				default:
+					res.PrefillDone(now)
+				}
+				res.FirstByte(now)
+				res.Token(1, time.Millisecond)
+				res.Release(now, true, true)
+			}
+		})
+	}
+	wait.Wait()
+	for id, l := range p.Loads() {
+		if l != (Load{}) {
+			t.Errorf("%s keeps %+v", id, l)
+		}
+	}
+	if p.Sweep(view, start.Add(time.Hour)); p.Size() != (Size{}) {
+		t.Errorf("still remembered: %+v", p.Size())
 	}
 }
