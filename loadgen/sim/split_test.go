@@ -161,8 +161,8 @@ func TestSplitRunsAreReproducible(t *testing.T) {
 	}
 }
 
-// fifth is the goodput of the first 200 requests of W6 at a fifth of its rate, and the share of prompts that another engine computes, where
-// answers must keep 2 s and 25 ms.
+// fifth is the goodput, at 2 s and 25 ms, of the first 200 requests of W6 at a fifth of its rate, and the share of
+// prompts that another engine computes.
 func fifth(t *testing.T, policy string, both, prefill, decode int) (goodput, split float64) {
 	w := fresh("W6", 1, 9, 5000, 250)
 	w.Stages[0].Sessions = w.Stages[0].Sessions[:200]
