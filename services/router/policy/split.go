@@ -107,7 +107,7 @@ func (f *fleet) either(s *State, o *Observation, c, p *Candidate, seconds float6
 	}
 	own := s.Rate(c.Engine).Prefill * f.profile.prefill(held(o, c), o.PromptTokens)
 	running, _ := together(c)
-	local += (math.Sqrt(f.beta) - f.beta) * f.hot * own * running
+	local += (math.Sqrt(f.beta)*float64(c.Active) - f.beta*running) * f.hot * own
 	if away := seconds + f.receives(s, o, c); away < local {
 		return away, true
 	}
