@@ -121,10 +121,10 @@ func (f *fleet) receives(s *State, o *Observation, c *Candidate) float64 {
 	uncached := o.PromptTokens - held(o, c)
 	step := rate.Decode * f.profile.step(c.Active-c.Waiting, c.DecodeContext)
 	room := *c
-	room.WaitSeconds, room.Uncached = 0, c.Uncached+c.Coming // it takes no turn in the queue, but blocks
+	room.WaitSeconds = 0 // it takes no turn in the queue, but blocks
 	cost := f.queue(o, &room, rate.Prefill, float64(uncached), step)
 	cost += s.TransferSeconds(uncached) + StepsAround*step
-	evict, cold := f.memory(&room, float64(uncached))
+	evict, cold := f.memory(c, float64(uncached))
 	return cost + f.beta*f.decode(o, c, rate.Decode) + evict + cold
 }
 

@@ -152,7 +152,7 @@ func (f *fleet) queue(o *Observation, c *Candidate, phi, uncached, step float64)
 		wait = phi * max(0, c.WaitSeconds-max(0, min(run, c.OldestSeconds)))
 	}
 	blocks := float64(c.Blocks)
-	need := (float64(c.Uncached) + uncached) / f.block
+	need := (float64(c.Uncached+c.Coming) + uncached) / f.block
 	if blocks > 0 && c.DecodeContext > 0 && c.Usage*blocks+need > blocks {
 		ahead := float64(c.WaitContext+o.PromptTokens) + float64(c.Waiting+1)*f.output/2
 		wait += kvWaitFactor * f.output * step * ahead / float64(c.DecodeContext)
@@ -174,7 +174,7 @@ func (f *fleet) memory(c *Candidate, uncached float64) (evict, room float64) {
 	if c.Blocks <= 0 {
 		return 0, 0
 	}
-	blocks, mapped := float64(c.Blocks), float64(c.Mapped)+float64(c.Uncached)/f.block
+	blocks, mapped := float64(c.Blocks), float64(c.Mapped)+float64(c.Uncached+c.Coming)/f.block
 	token := f.profile.Prefill * evictFactor / 1000 * f.phi
 	if f.without&Evict == 0 {
 		evicted := max(0, uncached/f.block-max(0, blocks-mapped))
