@@ -106,7 +106,7 @@ func (f *fleet) either(s *State, o *Observation, c, p *Candidate, seconds float6
 		return local, false
 	}
 	own := s.Rate(c.Engine).Prefill * f.profile.prefill(held(o, c), o.PromptTokens)
-	running, _ := together(c)
+	running, _ := f.beside(c, float64(o.PromptTokens-held(o, c)))
 	local += (math.Sqrt(f.beta)*float64(c.Active) - f.beta*running) * f.hot * own
 	if away := seconds + f.receives(s, o, c); away < local {
 		return away, true
@@ -125,7 +125,8 @@ func (f *fleet) receives(s *State, o *Observation, c *Candidate) float64 {
 	cost := f.queue(o, &room, rate.Prefill, float64(uncached), step)
 	cost += s.TransferSeconds(uncached) + StepsAround*step
 	evict, cold := f.memory(c, float64(uncached))
-	return cost + f.beta*f.decode(o, c, rate.Decode) + evict + cold
+	running, context := f.beside(c, float64(uncached))
+	return cost + f.beta*f.decode(o, rate.Decode, running, context) + evict + cold
 }
 
 // TransferSeconds predicts how long the KV of so many tokens takes from one engine to another.

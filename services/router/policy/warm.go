@@ -3,12 +3,11 @@ package policy
 import "math"
 
 const (
-	nearTie      = 0.008 // seconds: costs that close are the same
-	followTie    = 0.016 // seconds: what a request waits more for half of its prompt, rather than have it computed twice
-	evictPrice   = 0.5   // P: share of evicted prompt blocks that will be asked for again
-	evictFactor  = 1.2   // a block costs a bit more to compute again than now
-	coldFactor   = 50    // weight of placing a cold prompt on an engine with room
-	kvWaitFactor = 0.5   // share of a sequence's life until the next one of a full cache ends
+	nearTie     = 0.008 // seconds: costs that close are the same
+	followTie   = 0.016 // seconds: what a request waits more for half of its prompt, rather than have it computed twice
+	evictPrice  = 0.5   // P: share of evicted prompt blocks that will be asked for again
+	evictFactor = 1.2   // a block costs a bit more to compute again than now
+	coldFactor  = 50    // weight of placing a cold prompt on an engine with room
 )
 
 // fleet is what the cost of every candidate needs of all of them.
@@ -16,6 +15,7 @@ type fleet struct {
 	profile Profile
 	output  float64 // mean output tokens of a request
 	active  float64 // A: mean active requests
+	context float64 // mean context tokens of these
 	beta    float64 // share of load in a decode step, squared: weight of what is done to others
 	hot     float64 // g: below 1 where one prefix alone needs more engines than hold it
 	cold    bool    // nobody holds half of the prompt
@@ -71,18 +71,6 @@ func warm(s *State, o *Observation, random uint64, costs []float64, without Term
 	return Choice{Index: j, Costs: costs, Reason: f.reason(o, costs, best, free, j)}
 }
 
-// together is how many of the engine's requests will decode at once, and their context tokens: those that wait will, too,
-// by the time the next prompt is computed, as far as the cache has room for them.
-func together(c *Candidate) (requests, context float64) {
-	requests, context = float64(c.Active), float64(c.DecodeContext+c.WaitContext)
-	if decoding := float64(c.Active - c.Waiting); c.Usage > 0 && decoding > 0 {
-		if fit := decoding / c.Usage; fit < requests {
-			return fit, context * fit / requests
-		}
-	}
-	return requests, context
-}
-
 // held is how much of the prompt c need not compute: at least one token always runs.
 func held(o *Observation, c *Candidate) int { return max(0, min(c.Matched, o.PromptTokens-1)) }
 
@@ -93,16 +81,15 @@ func look(s *State, o *Observation, without Term) fleet {
 	if o.BlockSize > 0 {
 		f.block = float64(o.BlockSize)
 	}
-	var load float64
 	best := 0
 	for i := range o.Candidates {
 		c := &o.Candidates[i]
-		together, context := together(c)
-		f.active += together / n
-		load += (p.Sequence*together + p.Context*context/1000) / n
+		f.active += float64(c.Active) / n
+		f.context += float64(c.DecodeContext+c.WaitContext) / n
 		f.phi += s.Rate(c.Engine).Prefill / n
 		best = max(best, held(o, c))
 	}
+	load := p.Sequence*f.active + p.Context*f.context/1000
 	if f.beta = math.Pow(load/(p.Step+load), 2); without&Load != 0 {
 		f.beta = 1
 	}
@@ -129,16 +116,16 @@ func (f *fleet) cost(s *State, o *Observation, c *Candidate) (cost, evict float6
 	own := rate.Prefill * f.profile.prefill(matched, o.PromptTokens)
 	step := rate.Decode * f.profile.step(c.Active-c.Waiting, c.DecodeContext)
 
+	running, context := f.beside(c, uncached)
 	cost = own + f.profile.stepsBefore(c, o.PromptTokens-matched)*step
 	if f.without&Queue == 0 {
 		cost += f.queue(o, c, rate.Prefill, uncached, step)
 	}
 	if f.without&Stall == 0 {
-		running, _ := together(c)
 		cost += f.beta * f.hot * own * running
 	}
 	if f.without&Decode == 0 {
-		cost += f.beta * f.decode(o, c, rate.Decode)
+		cost += f.beta * f.decode(o, rate.Decode, running, context)
 	}
 	evict, room := f.memory(c, uncached)
 	return cost + evict + room, evict
@@ -151,19 +138,33 @@ func (f *fleet) queue(o *Observation, c *Candidate, phi, uncached, step float64)
 		run := (o.Now - max(c.LastFirst, c.OldestSent)) / phi // of the oldest one's work, how much is done
 		wait = phi * max(0, c.WaitSeconds-max(0, min(run, c.OldestSeconds)))
 	}
-	blocks := float64(c.Blocks)
-	need := (float64(c.Uncached+c.Coming) + uncached) / f.block
-	if blocks > 0 && c.DecodeContext > 0 && c.Usage*blocks+need > blocks {
+	if c.DecodeContext > 0 && f.full(c, uncached) {
 		ahead := float64(c.WaitContext+o.PromptTokens) + float64(c.Waiting+1)*f.output/2
-		wait += kvWaitFactor * f.output * step * ahead / float64(c.DecodeContext)
+		wait += f.output * step * ahead / float64(c.DecodeContext)
 	}
 	return wait
 }
 
-// decode is how much slower the request decodes here than alone, and how much it slows each sequence here.
-func (f *fleet) decode(o *Observation, c *Candidate, rate float64) float64 {
+// full tells whether the engine's cache has no room for so many more tokens, beside those that wait, while others run.
+func (f *fleet) full(c *Candidate, uncached float64) bool {
+	need := (float64(c.Uncached+c.Coming) + uncached) / f.block
+	return c.Blocks > 0 && c.Active > c.Waiting && c.Usage*float64(c.Blocks)+need > float64(c.Blocks)
+}
+
+// beside is how many requests will decode beside one that is sent to c now, and their context: all that c has, as those
+// that wait will decode by then. Where the cache is full it is the fleet's mean. What runs there when its turn comes is
+// not what runs now, and long prompts would otherwise keep away from engines with many short requests, which then get
+// all the short ones.
+func (f *fleet) beside(c *Candidate, uncached float64) (requests, context float64) {
+	if f.full(c, uncached) {
+		return f.active, f.context
+	}
+	return float64(c.Active), float64(c.DecodeContext + c.WaitContext)
+}
+
+// decode is how much slower the request decodes beside others than alone, and how much it slows each of them.
+func (f *fleet) decode(o *Observation, rate, running, context float64) float64 {
 	p, output := &f.profile, f.output
-	running, context := together(c)
 	load := p.Sequence*running + p.Context*context/1000
 	others := (p.Sequence + p.Context*(float64(o.PromptTokens)+output/2)/1000) * running
 	return output * rate * (load + others) / 1000
