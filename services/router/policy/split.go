@@ -115,15 +115,12 @@ func (f *fleet) either(s *State, o *Observation, c, p *Candidate, seconds float6
 }
 
 // receives is what it costs the fleet that c decodes a prompt that another computes: the transfer and the steps around
-// it, the wait for blocks where the cache is full, the decode, and what it evicts.
+// it, the decode, and what it evicts. Where its cache is full blocks come free while the prompt is computed elsewhere.
 func (f *fleet) receives(s *State, o *Observation, c *Candidate) float64 {
 	rate := s.Rate(c.Engine)
 	uncached := o.PromptTokens - held(o, c)
 	step := rate.Decode * f.profile.step(c.Active-c.Waiting, c.DecodeContext)
-	room := *c
-	room.WaitSeconds = 0 // it takes no turn in the queue, but blocks
-	cost := f.queue(o, &room, rate.Prefill, float64(uncached), step)
-	cost += s.TransferSeconds(uncached) + StepsAround*step
+	cost := s.TransferSeconds(uncached) + StepsAround*step
 	evict, cold := f.memory(c, float64(uncached))
 	running, context := f.beside(c, float64(uncached))
 	return cost + f.beta*f.decode(o, rate.Decode, running, context) + evict + cold
