@@ -104,9 +104,9 @@ func (f *world) again(c *call) bool {
 		c.without = map[string]bool{}
 	}
 	c.without[old.held.Engine.ID] = true
-	turn := &c.session.turns[c.session.next-1]
+	turn := c.session.turn()
 	p := f.prompts.of[idOf(turn.Prompt)]
-	if c.retries == maxRetries || !f.takeRetry() || !f.book(c, turn, p) {
+	if c.retries == maxRetries || !f.takeRetry() || !f.book(c, p) {
 		old.held.Release(f.router.time(f.clock.now), false, false)
 		f.finish(c, true)
 		return false

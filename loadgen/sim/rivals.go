@@ -44,8 +44,8 @@ type rival struct {
 	guess *guess // of those that do not listen to engines
 	cost  func(o *policy.Observation, i int) float64
 
-	keys []uint64 // of the prompt in hand
-	turn *Turn    // in hand; its output is read by oracle alone
+	keys    []uint64 // of the prompt in hand
+	session *session // of the turn in hand, whose output is read by oracle alone
 }
 
 // picker returns how a policy chooses.
@@ -68,7 +68,7 @@ func picker(o Options, r *router, engines []*engine) (ledger.Picker, *rival, err
 	case "power-of-two":
 		pick = powerOfTwo
 	case "session":
-		pick = v.session
+		pick = v.sticky
 	case "bounded-hash":
 		pick = v.boundedHash
 	case "approx-2025":
@@ -134,15 +134,19 @@ func powerOfTwo(_ *policy.State, o *policy.Observation, random uint64, _ []float
 	return policy.Choice{Index: int(a)}
 }
 
-// sessionKey stands for the conversation: the prompt up to token 1,024, as the first block is shared by all of some traces.
+// sessionKey stands for the conversation: where the workload has sessions of several turns, that of the prompt in hand, as a cookie
+// would name it; else the prompt up to token 1,024, as the first block is shared by all of some traces.
 func (v *rival) sessionKey() uint64 {
+	if len(v.session.turns) > 1 {
+		return v.session.key()
+	}
 	if len(v.keys) == 0 {
 		return 0
 	}
 	return v.keys[min(1024/v.index.size, len(v.keys)-1)]
 }
 
-func (v *rival) session(_ *policy.State, o *policy.Observation, _ uint64, _ []float64) policy.Choice {
+func (v *rival) sticky(_ *policy.State, o *policy.Observation, _ uint64, _ []float64) policy.Choice {
 	return policy.Choice{Index: v.rendezvous(o, v.sessionKey(), func(int) bool { return true })}
 }
 
@@ -251,6 +255,6 @@ func greedy(s *policy.State, o *policy.Observation, random uint64, _ []float64) 
 // oracle is our own cost with the true length of the answer and events that take no time.
 func (v *rival) oracle(s *policy.State, o *policy.Observation, random uint64, costs []float64) policy.Choice {
 	known := *s
-	known.Output = float64(v.turn.Output)
+	known.Output = float64(v.session.turn().Output)
 	return policy.Pick(policy.Warm, &known, o, random, costs)
 }

@@ -47,6 +47,6 @@ func splitter(o Options, pick ledger.Picker, v *rival) ledger.Splitter {
 // oracleSplit is our own cost with the true length of the answer.
 func (v *rival) oracleSplit(s *policy.State, decode, prefill *policy.Observation, random uint64, last policy.Pair) policy.Pair {
 	known := *s
-	known.Output = float64(v.turn.Output)
+	known.Output = float64(v.session.turn().Output)
 	return policy.Split(policy.Warm, &known, decode, prefill, random, last)
 }

@@ -72,11 +72,11 @@ func (r *router) tell(engine int, life uint64, state fleet.State) {
 	}
 }
 
-// choose routes a turn, of which p is the prompt, and books it; false where no engine is left.
-func (r *router) choose(now time.Duration, turn *Turn, p *prompt) (booking, bool) {
+// choose routes the latest turn of a session, of which p is the prompt, and books it; false where no engine is left.
+func (r *router) choose(now time.Duration, s *session, p *prompt) (booking, bool) {
 	r.wish.Score, r.wish.Bytes = r.index.ask(p.length, p.keys), 4*p.length
 	if r.rival != nil {
-		r.rival.keys, r.rival.turn = r.wish.Score.Keys, turn
+		r.rival.keys, r.rival.session = r.wish.Score.Keys, s
 	}
 	held, _ := r.pool.Reserve(r.view, &r.wish, r.epoch.Add(now))
 	if held == nil {

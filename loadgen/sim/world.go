@@ -55,6 +55,17 @@ type session struct {
 	next  int // of turns
 }
 
+// turn is the one that was sent last.
+func (s *session) turn() *Turn { return &s.turns[s.next-1] }
+
+// key names the session: how its first prompt begins.
+func (s *session) key() (key uint64) {
+	for _, segment := range s.turns[0].Prompt {
+		key = mix64(key ^ segment.ID)
+	}
+	return key
+}
+
 // call is one request under way.
 type call struct {
 	session *session
@@ -175,7 +186,7 @@ func (f *world) send(s *session) {
 	}
 	f.client.sent++
 	f.retried = max(0, f.retried-retryShare)
-	if !f.book(c, turn, p) {
+	if !f.book(c, p) {
 		f.finish(c, true)
 		return
 	}
@@ -186,9 +197,9 @@ func (f *world) send(s *session) {
 }
 
 // book chooses an engine for a call; false where none is left.
-func (f *world) book(c *call, turn *Turn, p *prompt) (ok bool) {
+func (f *world) book(c *call, p *prompt) (ok bool) {
 	f.router.wish.Without = c.without
-	booked, ok := f.router.choose(f.clock.now, turn, p)
+	booked, ok := f.router.choose(f.clock.now, c.session, p)
 	if ok {
 		c.booked = booked
 	}

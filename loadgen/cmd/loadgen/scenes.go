@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"errors"
 	"flag"
 	"fmt"
@@ -41,7 +42,7 @@ func (o *sceneOptions) register(fs *flag.FlagSet) {
 	fs.StringVar(&o.profile, "profile", "", "model and machine of the engines, such as qwen3-32b-tp2-h100; empty is the workload's own")
 	fs.IntVar(&o.groups, "groups", 0, "groups of prompts in W1 to W5; 0 is the workload's own number")
 	fs.IntVar(&o.prompts, "prompts", 0, "prompts in each group of W1 to W5; 0 is the workload's own number")
-	fs.Float64Var(&o.speedup, "speedup", 1, "how many times faster than recorded a trace arrives")
+	fs.Float64Var(&o.speedup, "speedup", 0, "how many times faster than recorded a trace arrives; 0 is the workload's own: 10 for W11, else 1")
 	fs.DurationVar(&o.jitter, "jitter", 0, "move each arrival of a trace later by up to so much, at random")
 	fs.Float64Var(&o.scale, "scale", 0, "factor on the engines' step times; 0 is the workload's own: 1 is measured silicon, 1.2 fits llm-d's published tables best")
 	fs.StringVar(&o.slo, "slo", "2s,50ms", "what a good answer keeps: time to the first token, and mean time between two tokens")
@@ -94,8 +95,8 @@ func (o *sceneOptions) check() error {
 		return errors.New("--trace replaces one workload's trace: name one workload beside it, or none")
 	case o.format != "mooncake" && o.format != "azure":
 		return fmt.Errorf("--format %q is neither mooncake nor azure", o.format)
-	case o.speedup <= 0 || o.jitter < 0 || o.scale < 0 || o.kv <= 0 || o.pods < 0 || o.prefill < 0 || o.decode < 0 || o.blockSize < 1 || o.loss < 0 || o.loss > 1:
-		return errors.New("--speedup, --kv and --block-size must be above 0, --jitter, --scale and numbers of pods not below it, --loss a share from 0 to 1")
+	case o.speedup < 0 || o.jitter < 0 || o.scale < 0 || o.kv <= 0 || o.pods < 0 || o.prefill < 0 || o.decode < 0 || o.blockSize < 1 || o.loss < 0 || o.loss > 1:
+		return errors.New("--kv and --block-size must be above 0, --speedup, --jitter, --scale and numbers of pods not below it, --loss a share from 0 to 1")
 	case o.blockSize > 16 && o.blockSize%16 != 0:
 		return fmt.Errorf("--block-size %d: a multiple of 16 is needed, or less than it", o.blockSize)
 	}
@@ -140,7 +141,7 @@ func (o *sceneOptions) scene(name string) (s sim.Scene, err error) {
 
 // replay is a scene of a trace file, or of the public trace of W8 or W11.
 func (o *sceneOptions) replay(name string) (sim.Scene, error) {
-	pods := 16
+	pods, speedup := 16, cmp.Or(o.speedup, 1)
 	if name == "" {
 		name = "trace"
 	}
@@ -148,7 +149,7 @@ func (o *sceneOptions) replay(name string) (sim.Scene, error) {
 	path := o.trace
 	switch {
 	case path == "" && name == "W11":
-		azure, pods = true, 8
+		azure, pods, speedup = true, 8, cmp.Or(o.speedup, 10)
 		path, _ = workload.FindAzure(".")
 	case path == "":
 		path, _ = workload.Find(".")
@@ -170,5 +171,5 @@ func (o *sceneOptions) replay(name string) (sim.Scene, error) {
 	if err != nil {
 		return sim.Scene{}, fmt.Errorf("trace in the %s format: %w", map[bool]string{true: "azure", false: "mooncake"}[azure], err)
 	}
-	return sim.Replay(name, t, pods, o.speedup, o.jitter), nil
+	return sim.Replay(name, t, pods, speedup, o.jitter), nil
 }
