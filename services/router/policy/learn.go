@@ -22,13 +22,13 @@ func (s *State) Rate(engine string) Rate {
 	if s.median == (Rate{}) {
 		return Rate{Prefill: 1, Decode: 1}
 	}
-	own, ok := s.fits[engine]
-	if !ok {
-		return s.median
+	if own, ok := s.apart[engine]; ok {
+		return own
 	}
-	return Rate{Prefill: pooled(own.rate.Prefill, s.median.Prefill), Decode: pooled(own.rate.Decode, s.median.Decode)}
+	return s.median
 }
 
+// pooled is the median, unless own is far off it.
 func pooled(own, median float64) float64 {
 	if math.Abs(own/median-1) <= ownRate {
 		return median
@@ -83,12 +83,23 @@ func (s *State) Forget(engine string) {
 	s.findMedian()
 }
 
+// findMedian finds what engines have in common, and which are apart from it.
 func (s *State) findMedian() {
 	prefill, decode := make([]float64, 0, len(s.fits)), make([]float64, 0, len(s.fits))
 	for _, f := range s.fits {
 		prefill, decode = append(prefill, f.rate.Prefill), append(decode, f.rate.Decode)
 	}
 	s.median = Rate{Prefill: median(prefill), Decode: median(decode)}
+	clear(s.apart)
+	for engine, f := range s.fits {
+		rate := Rate{Prefill: pooled(f.rate.Prefill, s.median.Prefill), Decode: pooled(f.rate.Decode, s.median.Decode)}
+		if rate != s.median {
+			if s.apart == nil {
+				s.apart = make(map[string]Rate)
+			}
+			s.apart[engine] = rate
+		}
+	}
 }
 
 // median sorts values and returns the middle one, the lower of two; 0 of none.

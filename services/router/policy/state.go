@@ -31,6 +31,7 @@ type State struct {
 
 	fits   map[string]*fit // by engine id
 	median Rate            // of them; 0 without any
+	apart  map[string]Rate // of those far off it
 }
 
 // Finished tells the state of a request that ended with so many output tokens.
