@@ -65,6 +65,9 @@ func checkRows(t *testing.T, p *Pool, live []*Reservation) {
 		s := want[r.row]
 		s.active++
 		s.streamed += int(r.streamed)
+		if slices.Contains(r.row.waiting, r) == (r.first || r.remote) {
+			t.Fatalf("%+v is in the queue, or should be", r)
+		}
 		if r.first {
 			s.decode += r.Prompt
 		} else if s.waitContext += r.Prompt; r.remote {

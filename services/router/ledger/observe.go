@@ -12,8 +12,8 @@ import (
 // bytesPerToken estimates prompts whose tokens nobody knows.
 const bytesPerToken = 4
 
-// usable collects the rows that may be chosen in p.decode: engines for decode or both before those for prefill alone, healthy ones
-// before ejected ones. With nothing better the ejected are tried: a wrong ejection must not stop a pool.
+// usable collects in p.decode the rows that may be chosen: engines for decode or both before those for prefill alone, and
+// healthy ones before ejected ones. With nothing better the ejected are tried: a wrong ejection must not stop a pool.
 func (p *Pool) usable(q *Wish, now time.Time) {
 	f := &p.decode
 	for _, ejected := range []bool{false, true} {
