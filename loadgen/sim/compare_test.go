@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"reflect"
+	"strings"
 	"testing"
 )
 
@@ -71,6 +72,18 @@ func TestExperimentsPairTheSameArrivals(t *testing.T) {
 		if s.Metric == "hit_ratio" && s.Policy == "random" && s.Paired.CI95[1] >= 0 {
 			t.Errorf("random hits as much as warm: %+v", s)
 		}
+	}
+}
+
+// A cell that cannot be run is told of before hours of others, whatever its place.
+func TestImpossibleCellsAreToldFirst(t *testing.T) {
+	e := quick()
+	e.Ended = func(r Record) { t.Errorf("%s was run", r.Policy) }
+	last := e.Cells[0]
+	last.Policy, last.Scene.Fleet.Prefill, last.Scene.Fleet.Decode = "warm-no-tie", 1, 1
+	e.Cells = append(e.Cells, last)
+	if _, err := e.Run(t.Context()); err == nil || !strings.Contains(err.Error(), "warm-no-tie") {
+		t.Errorf("%v", err)
 	}
 }
 

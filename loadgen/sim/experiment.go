@@ -115,8 +115,14 @@ func (e *Experiment) known() map[identity]*Record {
 }
 
 // Run runs the cells that are not known and returns the records of all cells in their order, those that have ended if
-// it fails. Cells with the same arrivals share them; those of other arrivals are not kept meanwhile.
+// it fails. A cell that cannot be run is told before any is. Cells with the same arrivals share them; those of other
+// arrivals are not kept meanwhile.
 func (e *Experiment) Run(ctx context.Context) ([]Record, error) {
+	for i := range e.Cells {
+		if _, err := e.Cells[i].Options().withDefaults(); err != nil {
+			return nil, fmt.Errorf("%s: %w", e.Cells[i].Name(), err)
+		}
+	}
 	var mu sync.Mutex
 	ended := e.known()
 	group, ctx := errgroup.WithContext(ctx)
@@ -154,13 +160,17 @@ func (e *Experiment) Run(ctx context.Context) ([]Record, error) {
 
 // byArrivals puts cells together whose arrivals are the same, in order of the first of each.
 func byArrivals(cells []Cell) (all [][]Cell) {
-	at := map[string]int{}
+	type arrivals struct {
+		name string
+		seed uint64
+	}
+	at := map[arrivals]int{}
 	for _, c := range cells {
-		name := fmt.Sprint(c.Scene.Arrivals, c.Seed)
-		i, ok := at[name]
+		key := arrivals{c.Scene.Arrivals, c.Seed}
+		i, ok := at[key]
 		if !ok {
 			i = len(all)
-			at[name], all = i, append(all, nil)
+			at[key], all = i, append(all, nil)
 		}
 		all[i] = append(all[i], c)
 	}

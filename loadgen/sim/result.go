@@ -13,7 +13,7 @@ type Result struct {
 	ByLoad    []Point
 	PerEngine []EngineResult
 	Load      FleetLoad
-	Virtual   time.Duration // from the first request to the last answer
+	Virtual   time.Duration // until the last answer; 0 without requests
 }
 
 // Metrics of a run. Times are in seconds. TTFT, TPOT and hit ratio are over all answers, warm-up left out.
@@ -56,7 +56,7 @@ type EngineResult struct {
 
 // result sums up the answers.
 func (f *world) result(w *Workload) *Result {
-	r := &Result{Virtual: f.clock.now, PerEngine: make([]EngineResult, len(f.engines))}
+	r := &Result{PerEngine: make([]EngineResult, len(f.engines))}
 	all := make([]answer, 0, len(f.answers))
 	byStage := make([][]answer, len(w.Stages))
 	for _, a := range f.answers {
@@ -74,6 +74,7 @@ func (f *world) result(w *Workload) *Result {
 	for i, answers := range byStage {
 		s := stageResult(answers, f.client.ends[i]-f.client.began[i], f.o.FrontEnd)
 		s.WarmUp = w.Stages[i].WarmUp
+		r.Virtual = f.client.ends[i]
 		r.Stages = append(r.Stages, s)
 	}
 	r.ByLoad, r.Load = f.byLoad(w, byStage, r.Stages), f.load.done(f.o.Scrape)

@@ -10,7 +10,7 @@ import (
 	"github.com/warmpath/warmpath/services/router/policy"
 )
 
-// Policies are the names of all policies, ours first. What each sees beside the router's Observation is in its doc.
+// What each sees beside the router's Observation is said where it is defined.
 var policies = []string{"warm", "random", "round-robin", "least-requests", "least-tokens", "power-of-two", "session", "bounded-hash",
 	"approx-2025", "approx", "precise-2025", "precise-2026", "dynamo", "greedy", "oracle"}
 
@@ -134,8 +134,8 @@ func powerOfTwo(_ *policy.State, o *policy.Observation, random uint64, _ []float
 	return policy.Choice{Index: int(a)}
 }
 
-// sessionKey stands for the conversation: where the workload has sessions of several turns, that of the prompt in hand, as a cookie
-// would name it; else the prompt up to token 1,024, as the first block is shared by all of some traces.
+// sessionKey stands for the conversation: where the workload has sessions of several turns, that of the prompt in hand,
+// as a cookie would name it; else the prompt up to token 1,024, as the first block is shared by all of some traces.
 func (v *rival) sessionKey() uint64 {
 	if len(v.session.turns) > 1 {
 		return v.session.key()

@@ -84,6 +84,9 @@ func (o Options) withDefaults() (Options, error) {
 	if err := o.checkOutages(); err != nil {
 		return o, err
 	}
+	if o.Prefill+o.Decode > 0 && ablation(o.Policy) != nil {
+		return o, fmt.Errorf("policy %q: the choice of two engines is not taken apart, engines must be of role both", o.Policy)
+	}
 	if o.BlockSize < 1 || o.KV <= 0 || o.Loss < 0 || o.Loss > 1 {
 		return o, fmt.Errorf("block size %d, KV factor %v, loss %v: out of range", o.BlockSize, o.KV, o.Loss)
 	}

@@ -47,8 +47,8 @@ func TestTheTimeOfOneTransferIsTheFormula(t *testing.T) {
 	}
 }
 
-// times are when each of these transfers, asked for at their own times, arrives.
-func times(bandwidth float64, asked ...[4]int) (arrived []time.Duration) {
+// times are when each of these transfers, asked for at their own times, arrives, and how many events it takes.
+func times(bandwidth float64, asked ...[4]int) (arrived []time.Duration, events int) {
 	c := clock{}
 	n := network{Network: Network{Bandwidth: bandwidth, Setup: time.Millisecond}, clock: &c}
 	calls := make([]call, len(asked))
@@ -59,7 +59,7 @@ func times(bandwidth float64, asked ...[4]int) (arrived []time.Duration) {
 	for {
 		do, ok := c.next()
 		if !ok {
-			return arrived
+			return arrived, int(c.order)
 		}
 		if do.kind == arrive {
 			a := asked[do.engine]
@@ -97,11 +97,24 @@ func TestTransfersShareBandwidthFairly(t *testing.T) {
 		{"a receiver gives on what a sender leaves", [][4]int{{0, 0, 2, 10 * mb}, {0, 0, 3, 10 * mb}, {0, 0, 4, 10 * mb}, {0, 1, 2, 10 * mb}},
 			[]time.Duration{31 * ms, 31 * ms, 31 * ms, 16 * ms}},
 	} {
-		for i, got := range times(1e9, x.asked...) {
+		arrived, _ := times(1e9, x.asked...)
+		for i, got := range arrived {
 			if (got - x.want[i]).Abs() > 2 {
 				t.Errorf("%s: transfer %d arrives at %v, want %v", x.name, i, got, x.want[i])
 			}
 		}
+	}
+}
+
+// Many transfers at once take an event when each is asked for, one when they begin, and one when each ends.
+func TestTransfersAtOnceTakeFewEvents(t *testing.T) {
+	const n = 100
+	var asked [][4]int
+	for i := range n {
+		asked = append(asked, [4]int{0, i, n, 1_000_000 * (1 + i)})
+	}
+	if _, events := times(1e9, asked...); events > 2*n+1 {
+		t.Errorf("%d events for %d transfers", events, n)
 	}
 }
 

@@ -32,8 +32,9 @@ type flow struct {
 type network struct {
 	Network
 	clock *clock
-	flows []*flow       // in the order in which they were asked for
-	at    time.Duration // when what is left of them was counted
+	flows []*flow                // in the order in which they were asked for
+	at    time.Duration          // when what is left of them was counted
+	asked map[time.Duration]bool // to be called then
 }
 
 // move begins a transfer.
@@ -46,6 +47,7 @@ func (n *network) move(from, to, bytes int, c *call) {
 // arrived takes out the transfers that have ended by now. Whoever hears of a time by the action moved must call it.
 func (n *network) arrived() (done []*flow) {
 	n.advance()
+	delete(n.asked, n.clock.now)
 	n.flows = slices.DeleteFunc(n.flows, func(f *flow) bool {
 		ended := f.begins <= n.clock.now && f.left < .5
 		if ended {
@@ -109,7 +111,7 @@ func (n *network) share() {
 	n.schedule()
 }
 
-// schedule asks to be called when the next transfer begins or ends.
+// schedule asks to be called when the next transfer begins or ends, once for each time: who is called asks again.
 func (n *network) schedule() {
 	next := time.Duration(math.MaxInt64)
 	for _, f := range n.flows {
@@ -119,7 +121,12 @@ func (n *network) schedule() {
 			next = min(next, n.clock.now+time.Duration(math.Ceil(max(0, f.left)/f.rate*1e9)))
 		}
 	}
-	if len(n.flows) > 0 {
-		n.clock.at(next, action{kind: moved})
+	if len(n.flows) == 0 || n.asked[next] {
+		return
 	}
+	if n.asked == nil {
+		n.asked = map[time.Duration]bool{}
+	}
+	n.asked[next] = true
+	n.clock.at(next, action{kind: moved})
 }

@@ -58,7 +58,7 @@ type session struct {
 // turn is the one that was sent last.
 func (s *session) turn() *Turn { return &s.turns[s.next-1] }
 
-// key names the session: how its first prompt begins.
+// key names the session: equal first prompts, equal keys.
 func (s *session) key() (key uint64) {
 	for _, segment := range s.turns[0].Prompt {
 		key = mix64(key ^ segment.ID)
@@ -182,7 +182,8 @@ func (f *world) send(s *session) {
 	p := f.prompts.of[idOf(turn.Prompt)]
 	c.prompt = p.length
 	c.request = enginesim.Request{
-		ID: strconv.FormatUint(f.client.sent, 10), Prompt: f.tokensOf(c, p, turn), Hashes: p.hashes, MaxTokens: turn.Output, Answer: f.client.sent, Tag: c,
+		ID: strconv.FormatUint(f.client.sent, 10), Prompt: f.tokensOf(c, p, turn), Hashes: p.hashes,
+		MaxTokens: turn.Output, Answer: f.client.sent, Tag: c,
 	}
 	f.client.sent++
 	f.retried = max(0, f.retried-retryShare)
