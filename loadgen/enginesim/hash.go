@@ -9,7 +9,8 @@ import (
 	"github.com/warmpath/warmpath/libs/kvevent"
 )
 
-// Hasher chains engine hashes. It must be safe for concurrent use. A digest is any number of bytes from 8; events carry the last 8, big-endian.
+// Hasher chains engine hashes. It must be safe for concurrent use. A digest is any number of bytes from 8; events carry
+// the last 8, big-endian.
 type Hasher interface {
 	// Root returns the parent of every first block.
 	Root() []byte

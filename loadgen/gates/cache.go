@@ -187,7 +187,9 @@ func held(h enginesim.Hasher, f *fold, prompt []uint32) (longest, behind int) {
 // computedTogether returns the prompt tokens that are not accounted for when requests run beside each other on an engine
 // that evicts but never preempts.
 func computedTogether(rounds int) (missing int, err error) {
-	c := enginesim.NewCore(enginesim.CoreOptions{Profile: slow, Blocks: 200, MaxModelLen: 600, TokenBudget: 256, MaxSeqs: 4, Hash: enginesim.QuickHash{}})
+	c := enginesim.NewCore(enginesim.CoreOptions{
+		Profile: slow, Blocks: 200, MaxModelLen: 600, TokenBudget: 256, MaxSeqs: 4, Hash: enginesim.QuickHash{},
+	})
 	computed, asked := 0, 0
 	arrivals := mixed(9, 500*rounds, true)
 	for _, a := range arrivals {

@@ -56,5 +56,6 @@ func (r *Row) print(w io.Writer, otherwise string) {
 	if r.Fitted {
 		fitted = "fitted"
 	}
-	fmt.Fprintf(w, "%s\t%s\t%.5g\t%.5g\t%s\t%.3g %%\t%s\t%s\t%s\n", verdict, r.Name, r.Expected, r.Got, off, 100*r.Tolerance, fitted, r.ID, r.Note)
+	fmt.Fprintf(w, "%s\t%s\t%.5g\t%.5g\t%s\t%.3g %%\t%s\t%s\t%s\n",
+		verdict, r.Name, r.Expected, r.Got, off, 100*r.Tolerance, fitted, r.ID, r.Note)
 }

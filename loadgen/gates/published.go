@@ -48,7 +48,8 @@ func tables() []published {
 		fleet: sim.Options{Pods: 4, Profile: enginesim.Llama31_70B_TP4, FrontEnd: 130 * time.Millisecond}, weight: 4,
 	}
 	qwen := published{
-		id: "73", file: "llmd_73capacity_published.csv.gz", scale: 1.2, fitted: true, work: sim.W1, columns: columns("estimated"), collapse: [2]float64{30, 40},
+		id: "73", file: "llmd_73capacity_published.csv.gz", scale: 1.2, fitted: true, work: sim.W1,
+		columns: columns("estimated"), collapse: [2]float64{30, 40},
 		fleet: sim.Options{Pods: 8, Profile: enginesim.Qwen3_32B_TP2_H100, FrontEnd: 200 * time.Millisecond}, weight: 9,
 	}
 	faster := qwen
@@ -146,7 +147,8 @@ func (p *published) compare(all map[string]*figures, results []*sim.Result) (row
 		r.Note = fmt.Sprintf("TTFT mean %.3f s, p90 %.3f s; published mean of the stages %.3f s", m.TTFTMean, m.TTFTP90, mean(f.mean))
 		add(c.short, "output_tok_s", p.fitted, r)
 	}
-	add(p.columns[0].short, "order", p.fitted, holds("more output tok/s than "+p.columns[1].short, got[0] > got[1], "%.0f against %.0f", got[0], got[1]))
+	add(p.columns[0].short, "order", p.fitted,
+		holds("more output tok/s than "+p.columns[1].short, got[0] > got[1], "%.0f against %.0f", got[0], got[1]))
 	add(p.columns[1].short, "order", p.fitted, holds("more output tok/s than random and load", got[1] > max(got[2], got[3]),
 		"%.0f against %.0f and %.0f", got[1], got[2], got[3]))
 	rates := all[p.columns[1].published].rates

@@ -170,7 +170,8 @@ func queue(rounds int) (rows []Row, err error) {
 				return nil, err
 			}
 		}
-		rows = append(rows, near(fmt.Sprintf("mean wait at load %.1f, s", load), load*service.Seconds()/(2*(1-load)), waited/float64(max(1, n)), .02),
+		want := load * service.Seconds() / (2 * (1 - load))
+		rows = append(rows, near(fmt.Sprintf("mean wait at load %.1f, s", load), want, waited/float64(max(1, n)), .02),
 			none(fmt.Sprintf("requests at load %.1f that do not begin when Lindley's recursion says", load), late))
 	}
 	return rows, nil
@@ -236,7 +237,8 @@ func bound(rounds int) (rows []Row, err error) {
 			rows = append(rows, near("mean sequences running, of answers that grow by 5 blocks of 130", fit, got.running, .04))
 		}
 		want := got.running / tokenTime(p, got.running, float64(l.input), float64(l.output))
-		rows = append(rows, near(fmt.Sprintf("output tok/s with %d in, %d out against running/step", l.input, l.output), want, got.outputTokS, .03))
+		name := fmt.Sprintf("output tok/s with %d in, %d out against running/step", l.input, l.output)
+		rows = append(rows, near(name, want, got.outputTokS, .03))
 	}
 	return rows, nil
 }
@@ -263,7 +265,8 @@ func chunks() ([]Row, error) {
 	arrivals = append(arrivals, arrival{300 * time.Millisecond, long()})
 	longest, over := time.Duration(0), 0
 	last := map[*enginesim.Request]time.Duration{}
-	_, err = drive(enginesim.NewCore(enginesim.CoreOptions{Profile: p, Hash: enginesim.QuickHash{}}), arrivals, func(_, end time.Duration, r *enginesim.StepResult) {
+	c := enginesim.NewCore(enginesim.CoreOptions{Profile: p, Hash: enginesim.QuickHash{}})
+	_, err = drive(c, arrivals, func(_, end time.Duration, r *enginesim.StepResult) {
 		over += count(r.Load.PrefillTokens+r.Load.Decodes > 8192)
 		for _, o := range r.Outputs {
 			if before, ok := last[o.Request]; ok {

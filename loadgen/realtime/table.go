@@ -26,7 +26,8 @@ func (r *Report) Table(w io.Writer) error {
 		{"TPOT p90", 1000 * v.TPOTP90, 1000 * a.TPOTP90, "ms"},
 		{"hit ratio", 100 * v.HitRatio, 100 * a.HitRatio, "%"},
 	} {
-		row(l.name, fmt.Sprintf("%.3f %s", l.virtual, l.unit), fmt.Sprintf("%.3f %s", l.real, l.unit), fmt.Sprintf("%.4f", ratio(l.real, l.virtual)))
+		row(l.name, fmt.Sprintf("%.3f %s", l.virtual, l.unit), fmt.Sprintf("%.3f %s", l.real, l.unit),
+			fmt.Sprintf("%.4f", ratio(l.real, l.virtual)))
 	}
 	row("failed", fmt.Sprint(v.Failed), fmt.Sprint(a.Failed), "")
 	if err := t.Flush(); err != nil {

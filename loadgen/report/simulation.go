@@ -40,7 +40,6 @@ type section struct {
 	Left              string // policies that the lines leave out
 	Plots             []figure
 	Loads             []figure
-	LoadNote          string
 }
 
 // HTML writes the page.

@@ -84,7 +84,7 @@ func (p *AxisPoint) fill(a *Axis, records []sim.Record) {
 
 // policies of all points, ours first.
 func (a *Axis) policies() (all []string) {
-	for _, name := range sim.Policies() {
+	for _, name := range append(sim.Policies(), sim.Ablations()...) {
 		if slices.ContainsFunc(a.Points, func(p AxisPoint) bool { _, ok := p.Means[name]; return ok }) {
 			all = append(all, name)
 		}

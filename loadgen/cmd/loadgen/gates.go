@@ -63,7 +63,8 @@ func runGates(ctx context.Context, only, path string) error {
 		}
 	}
 	seconds = max(1, seconds/float64(runtime.GOMAXPROCS(0)))
-	fmt.Fprintf(os.Stderr, "%d gates, about %s on %d quiet cores\n", len(all), time.Duration(seconds*float64(time.Second)).Round(time.Second), runtime.GOMAXPROCS(0))
+	took := time.Duration(seconds * float64(time.Second)).Round(time.Second)
+	fmt.Fprintf(os.Stderr, "%d gates, about %s on %d quiet cores\n", len(all), took, runtime.GOMAXPROCS(0))
 	out := gatesResult{Header: report.NewHeader(1, time.Now())}
 	done, finish := gateProgress(all)
 	out.Result, err = gates.Run(ctx, all, done)

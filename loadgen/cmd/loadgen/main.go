@@ -27,7 +27,8 @@ func root() *ffcli.Command {
   loadgen realtime         compare real time with virtual time on one trace
   loadgen gates            hold the simulator to theory, silicon and published tables`,
 		Subcommands: []*ffcli.Command{
-			demoCommand(), enginesCommand(), runCommand(), rivalsCommand(), planeCommand(), simulateCommand(), sweepCommand(), realtimeCommand(), gatesCommand(),
+			demoCommand(), enginesCommand(), runCommand(), rivalsCommand(), planeCommand(),
+			simulateCommand(), sweepCommand(), realtimeCommand(), gatesCommand(),
 		},
 		Exec: daemon.NoVerb,
 	}

@@ -169,7 +169,9 @@ func (c *realtimeCheck) frontEnd(ctx context.Context, trace workload.Trace, log 
 
 // serve sends a trace through engines and services of its own. It returns what was measured with ctx's error where ctx
 // has ended meanwhile.
-func (c *realtimeCheck) serve(ctx context.Context, p enginesim.Profile, trace workload.Trace, o run.Options, log io.Writer) (*realtime.Measured, error) {
+func (c *realtimeCheck) serve(
+	ctx context.Context, p enginesim.Profile, trace workload.Trace, o run.Options, log io.Writer,
+) (*realtime.Measured, error) {
 	m := &realtime.Measured{Gate: realtime.NewGate(len(trace.Requests))}
 	var late steps
 	engines, err := c.start(ctx, p, m.Gate, &late)
@@ -189,7 +191,8 @@ func (c *realtimeCheck) serve(ctx context.Context, p enginesim.Profile, trace wo
 		return nil, err
 	}
 	defer func() { _ = os.RemoveAll(dir) }()
-	err = together(ctx, log, engines, up.Config{DataDir: dir, Listen: "127.0.0.1:0", Policy: realtime.Policy}, func(ctx context.Context, a up.Addresses) error {
+	services := up.Config{DataDir: dir, Listen: "127.0.0.1:0", Policy: realtime.Policy}
+	err = together(ctx, log, engines, services, func(ctx context.Context, a up.Addresses) error {
 		late.reset()
 		took := realtime.Watch()
 		var err error

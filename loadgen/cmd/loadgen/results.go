@@ -116,15 +116,19 @@ func (f *results) run(ctx context.Context, cells []sim.Cell) ([]sim.Record, erro
 
 // sort puts runs in order of workload, setup, seed and policy, ours first: those that run at once end in any order.
 func (f *results) sort() {
+	policies := append(sim.Policies(), sim.Ablations()...)
 	slices.SortStableFunc(f.Runs, func(a, b sim.Record) int {
 		return cmp.Or(cmp.Compare(slices.Index(workloads, a.Workload), slices.Index(workloads, b.Workload)), cmp.Compare(a.Setup, b.Setup),
-			cmp.Compare(a.Seed, b.Seed), cmp.Compare(slices.Index(sim.Policies(), a.Policy), slices.Index(sim.Policies(), b.Policy)))
+			cmp.Compare(a.Seed, b.Seed), cmp.Compare(slices.Index(policies, a.Policy), slices.Index(policies, b.Policy)))
 	})
 }
 
 func (f *results) write() error {
 	if f.Runs == nil {
 		f.Runs = []sim.Record{}
+	}
+	if f.Summary == nil {
+		f.Summary = []sim.Summary{} // until the last run has ended
 	}
 	return daemon.WriteJSON(f.path, f.simulation)
 }

@@ -44,7 +44,8 @@ func (o *sceneOptions) register(fs *flag.FlagSet) {
 	fs.IntVar(&o.prompts, "prompts", 0, "prompts in each group of W1 to W5; 0 is the workload's own number")
 	fs.Float64Var(&o.speedup, "speedup", 0, "how many times faster than recorded a trace arrives; 0 is the workload's own: 10 for W11, else 1")
 	fs.DurationVar(&o.jitter, "jitter", 0, "move each arrival of a trace later by up to so much, at random")
-	fs.Float64Var(&o.scale, "scale", 0, "factor on the engines' step times; 0 is the workload's own: 1 is measured silicon, 1.2 fits llm-d's published tables best")
+	fs.Float64Var(&o.scale, "scale", 0,
+		"factor on the engines' step times; 0 is the workload's own (1: measured silicon; 1.2: fits llm-d's tables best)")
 	fs.StringVar(&o.slo, "slo", "2s,50ms", "what a good answer keeps: time to the first token, and mean time between two tokens")
 	fs.DurationVar(&o.lag, "lag", 0, "time until events are visible in the index; 0 is 20ms, below 0 none")
 	fs.Float64Var(&o.loss, "loss", 0, "share of event batches that are lost on their way and replayed when the gap is seen")
@@ -95,8 +96,12 @@ func (o *sceneOptions) check() error {
 		return errors.New("--trace replaces one workload's trace: name one workload beside it, or none")
 	case o.format != "mooncake" && o.format != "azure":
 		return fmt.Errorf("--format %q is neither mooncake nor azure", o.format)
-	case o.speedup < 0 || o.jitter < 0 || o.scale < 0 || o.kv <= 0 || o.pods < 0 || o.prefill < 0 || o.decode < 0 || o.blockSize < 1 || o.loss < 0 || o.loss > 1:
-		return errors.New("--kv and --block-size must be above 0, --speedup, --jitter, --scale and numbers of pods not below it, --loss a share from 0 to 1")
+	case o.kv <= 0 || o.blockSize < 1:
+		return errors.New("--kv and --block-size must be above 0")
+	case o.speedup < 0 || o.jitter < 0 || o.scale < 0 || o.pods < 0 || o.prefill < 0 || o.decode < 0:
+		return errors.New("--speedup, --jitter, --scale and numbers of pods must not be below 0")
+	case o.loss < 0 || o.loss > 1:
+		return errors.New("--loss must be a share from 0 to 1")
 	case o.blockSize > 16 && o.blockSize%16 != 0:
 		return fmt.Errorf("--block-size %d: a multiple of 16 is needed, or less than it", o.blockSize)
 	}
@@ -134,7 +139,7 @@ func (o *sceneOptions) scene(name string) (s sim.Scene, err error) {
 	if o.scale != 0 {
 		s.Scale = o.scale
 	}
-	s.Fleet.KV = max(s.Fleet.KV, 1) * o.kv
+	s.Fleet.KV = cmp.Or(s.Fleet.KV, 1) * o.kv
 	s.Fleet.Lag, s.Fleet.Loss, s.Fleet.NoReplay, s.Fleet.BlockSize = o.lag, o.loss, o.noReplay, o.blockSize
 	return s, nil
 }

@@ -40,7 +40,7 @@ Policies, and what each sees beside the requests that the router itself has unde
   random, round-robin        nothing
   least-requests, power-of-two   requests under way
   least-tokens     tokens of requests under way
-  session          the prompt up to token 1,024, hashed to an engine
+  session          the session where it has several turns, else the prompt up to token 1,024: hashed to an engine
   bounded-hash     the same, and requests under way: none gets more than 1.25 times the mean
   approx-2025      its own placements of 31,250 blocks an engine; scraped queue and KV usage (llm-d 2025)
   approx           its own placements of as many blocks as fit; scraped queue and KV usage (llm-d since)
@@ -49,6 +49,7 @@ Policies, and what each sees beside the requests that the router itself has unde
   dynamo           events and its own count of blocks: those to compute, those in use (NVIDIA Dynamo)
   greedy           the least predicted time to the first token, from events and the ledger
   oracle           what warm sees without lag, and how long each answer will be: no router can
+ablations is warm, and warm less one part of its rule each: warm-no-queue and so on, on engines of role both alone.
 
 Metrics (warm-up left out; docs/simulation.md has the formulas):
   output_tok_s                mean over stages of tokens a second
@@ -71,7 +72,8 @@ func simulateCommand() *ffcli.Command {
 	fs := flag.NewFlagSet("loadgen simulate", flag.ContinueOnError)
 	var o simulateOptions
 	o.register(fs)
-	fs.StringVar(&o.policies, "policies", "warm,round-robin,least-tokens,precise-2026", "policies to compare, with commas, or all")
+	fs.StringVar(&o.policies, "policies", "warm,round-robin,least-tokens,precise-2026",
+		"policies to compare, with commas, or all, or ablations")
 	fs.IntVar(&o.seeds, "seeds", 1, "runs of each policy, with seeds 1 to N")
 	fs.StringVar(&o.json, "json", "", "file to write the figures to; runs that it has already are kept and not run again")
 	fs.StringVar(&o.report, "report", "", "page of plots to write; empty is beside --json")

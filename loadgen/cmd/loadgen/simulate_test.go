@@ -170,6 +170,21 @@ func TestRunsOfOtherCodeAreMadeAnew(t *testing.T) {
 	}
 }
 
+// However runs end, the file has ours first, then the others, then what ours is without a part.
+func TestRunsAreInOneOrder(t *testing.T) {
+	want := slices.Concat(sim.Policies(), sim.Ablations())
+	f := results{}
+	for _, policy := range slices.Backward(want) {
+		f.Runs = append(f.Runs, sim.Record{Workload: "W1", Policy: policy, Seed: 1})
+	}
+	f.sort()
+	for i, r := range f.Runs {
+		if r.Policy != want[i] {
+			t.Fatalf("%s is number %d, want %s", r.Policy, i, want[i])
+		}
+	}
+}
+
 func TestSimulateExplainsWhatIsWrong(t *testing.T) {
 	dir := t.TempDir()
 	garbage := filepath.Join(dir, "garbage")
@@ -204,7 +219,8 @@ func TestSimulateExplainsWhatIsWrong(t *testing.T) {
 
 func TestHelpNamesAllThereIs(t *testing.T) {
 	for _, name := range slices.Concat(sim.Policies(), workloads) {
-		if !strings.Contains(simulateHelp, "  "+name+" ") && !strings.Contains(simulateHelp, ", "+name+" ") && !strings.Contains(simulateHelp, "  "+name+",") && !strings.Contains(simulateHelp, "; "+name+":") {
+		said := func(before, behind string) bool { return strings.Contains(simulateHelp, before+name+behind) }
+		if !said("  ", " ") && !said(", ", " ") && !said("  ", ",") && !said("; ", ":") {
 			t.Errorf("--help does not tell of %s", name)
 		}
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -62,7 +63,7 @@ func axes() []axis {
 		return a
 	}
 	kv := func(factor float64) axisPoint {
-		return axisPoint{fmt.Sprintf("x%g", factor), func(s *sim.Scene) { s.Fleet.KV = max(s.Fleet.KV, 1) * factor }}
+		return axisPoint{fmt.Sprintf("x%g", factor), func(s *sim.Scene) { s.Fleet.KV = cmp.Or(s.Fleet.KV, 1) * factor }}
 	}
 	blocks := func(size int) axisPoint {
 		return axisPoint{fmt.Sprint(size), func(s *sim.Scene) { s.Fleet.BlockSize = size }}

@@ -4,8 +4,11 @@ import (
 	"fmt"
 	"path/filepath"
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/warmpath/warmpath/loadgen/sim"
 )
 
 // A grid over a trace of seconds, from flags to the file; asked for again nothing is run.
@@ -39,6 +42,27 @@ func TestSweepFromEndToEnd(t *testing.T) {
 	}
 	if again := readSimulation(t, path); !reflect.DeepEqual(again.Runs, first.Runs) || !reflect.DeepEqual(again.Sweep, first.Sweep) {
 		t.Error("the second time runs are run again")
+	}
+}
+
+// What flags say of the cache is where its axis begins, whether more or less than the workload's own.
+func TestTheCacheOfFlagsIsDegraded(t *testing.T) {
+	o := sceneOptions{workload: "W3", format: "mooncake", kv: .5, blockSize: 16}
+	scenes, err := o.scenes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	chosen, err := parseAxes("kv")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, variants := (&sweepOptions{}).plan(scenes, chosen, sim.SLO{})
+	var got []float64
+	for _, s := range variants {
+		got = append(got, s.Fleet.KV)
+	}
+	if want := []float64{.25, .5, 1}; !slices.Equal(got, want) {
+		t.Errorf("caches of %v, want %v", got, want)
 	}
 }
 

@@ -61,7 +61,7 @@ func NewPool(id string, pick Picker, seed uint64, epoch time.Time) *Pool {
 
 // Wish is what a request asks of a pool. The ledger changes nothing in it.
 type Wish struct {
-	Score   *scorerv1.ScoreResponse // nil when nobody knows the tokens; its Keys are kept until the placement is over, the rest is not read later
+	Score   *scorerv1.ScoreResponse // nil when nobody knows the tokens; Keys are kept until the placement is over, the rest is not read later
 	Chain   []uint64                // chained hashes of the prompt's pieces of 512 bytes (placements.Chain), the approximation
 	Bytes   int                     // length of the prompt's text: without a score, 4 bytes are taken for a token
 	Streams bool                    // the answer is a stream, so that its first byte tells when its prefill is done
