@@ -100,7 +100,7 @@ func (p *Pool) book(w *Wish, pair *policy.Pair, now time.Time) *Reservation {
 	r := p.take(w, &p.decode, pair.Decode.Index, now)
 	if pair.Prefill.Index >= 0 {
 		r.Prefill = p.take(w, &p.prefill, pair.Prefill.Index, now)
-		r.Prefill.streams, r.Prefill.alone = true, len(r.Prefill.row.waiting) == 0 // its one token comes with its last
+		r.Prefill.streams = true // its one token comes with its last
 		r.remote, r.alone = true, false
 		r.Prefill.enter()
 	}
@@ -119,7 +119,7 @@ func (p *Pool) take(w *Wish, f *field, i int, now time.Time) *Reservation {
 		Engine: at.engine, Prompt: prompt, Cached: cached, Uncached: prompt - cached,
 		pool: p, row: at, seconds: p.state.PrefillSeconds(cached, prompt), sent: now, streams: w.Streams,
 	}
-	r.alone = w.Streams && len(at.waiting) == 0 && r.Uncached >= leastUncached && c.Usage < fullUsage
+	r.alone = len(at.waiting) == 0 && r.Uncached >= leastUncached && c.Usage < fullUsage
 	r.step = rate.Decode * p.state.StepSeconds(c.Active-c.Waiting, c.DecodeContext)
 	r.steps = p.state.StepsBefore(c, r.Uncached) * p.state.StepSeconds(c.Active-c.Waiting, c.DecodeContext)
 	keys := w.Score.GetKeys()

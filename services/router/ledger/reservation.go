@@ -56,7 +56,7 @@ func (r *Reservation) FirstByte(now time.Time) {
 // firstByte is FirstByte under the lock.
 func (r *Reservation) firstByte(now time.Time) {
 	if !r.first {
-		if r.alone {
+		if r.alone && r.streams {
 			r.pool.state.Took(r.Engine.ID, r.steps, r.seconds, now.Sub(r.sent).Seconds())
 		}
 		if r.remote {
