@@ -68,6 +68,19 @@ bench-rivals: setup ## Measure the index and stand-ins for others on the same wo
 bench-plane: setup ## Measure the event plane whole, into bench/plane.json (about 4 minutes)
 	@go run ./loadgen/cmd/loadgen plane
 
+.PHONY: bench-routing
+bench-routing: setup ## Compare our routing with the best others in simulation, into bench/routing.json (about 25 minutes; SEEDS=3)
+	@go build -o bin/loadgen ./loadgen/cmd/loadgen
+	@run() { bin/loadgen simulate --seeds $${SEEDS:-10} --json bench/routing.json "$$@"; }; \
+	run --workload W1,W2 --policies warm,precise-2026,precise-2025,random,round-robin; \
+	run --workload W3,W5 --policies warm,approx-2025,precise-2026; \
+	run --workload W6,W7,W10 --policies warm,greedy,dynamo,least-tokens; \
+	run --workload W11 --policies warm,least-tokens,round-robin; \
+	run --workload W8 --policies warm,dynamo,greedy,least-tokens,round-robin; \
+	run --workload W8 --jitter 3s --policies warm,dynamo,greedy,least-tokens,round-robin; \
+	run --workload W8 --jitter 3s --pods 8 --slo 2s,25ms --policies warm,greedy,least-tokens,round-robin; \
+	run --workload W8 --jitter 3s --prefill-pods 6 --decode-pods 2 --slo 2s,25ms --policies warm,greedy,least-tokens,precise-2026
+
 .PHONY: sim-gates
 sim-gates: setup ## Hold the simulator to theory, silicon and published tables, into bench/sim-gates.json (about 2 minutes)
 	@go run ./loadgen/cmd/loadgen gates --json bench/sim-gates.json
