@@ -106,7 +106,7 @@ func (f *fleet) either(s *State, o *Observation, c, p *Candidate, seconds float6
 		return local, false
 	}
 	own := s.Rate(c.Engine).Prefill * f.profile.prefill(held(o, c), o.PromptTokens)
-	running, _ := f.beside(c, float64(o.PromptTokens-held(o, c)))
+	running, _ := f.beside(c)
 	local += (math.Sqrt(f.beta)*float64(c.Active) - f.beta*running) * f.hot * own
 	if away := seconds + f.receives(s, o, c); away < local {
 		return away, true
@@ -122,7 +122,7 @@ func (f *fleet) receives(s *State, o *Observation, c *Candidate) float64 {
 	step := rate.Decode * f.profile.step(c.Active-c.Waiting, c.DecodeContext)
 	cost := s.TransferSeconds(uncached) + StepsAround*step
 	evict, cold := f.memory(c, float64(uncached))
-	running, context := f.beside(c, float64(uncached))
+	running, context := f.beside(c)
 	return cost + f.beta*f.decode(o, rate.Decode, running, context) + evict + cold
 }
 

@@ -116,7 +116,7 @@ func (f *fleet) cost(s *State, o *Observation, c *Candidate) (cost, evict float6
 	own := rate.Prefill * f.profile.prefill(matched, o.PromptTokens)
 	step := rate.Decode * f.profile.step(c.Active-c.Waiting, c.DecodeContext)
 
-	running, context := f.beside(c, uncached)
+	running, context := f.beside(c)
 	cost = own + f.profile.stepsBefore(c, o.PromptTokens-matched)*step
 	if f.without&Queue == 0 {
 		cost += f.queue(o, c, rate.Prefill, uncached, step)
@@ -155,8 +155,8 @@ func (f *fleet) full(c *Candidate, uncached float64) bool {
 // that wait will decode by then. Where the cache is full it is the fleet's mean. What runs there when its turn comes is
 // not what runs now, and long prompts would otherwise keep away from engines with many short requests, which then get
 // all the short ones.
-func (f *fleet) beside(c *Candidate, uncached float64) (requests, context float64) {
-	if f.full(c, uncached) {
+func (f *fleet) beside(c *Candidate) (requests, context float64) {
+	if f.full(c, 0) {
 		return f.active, f.context
 	}
 	return float64(c.Active), float64(c.DecodeContext + c.WaitContext)
