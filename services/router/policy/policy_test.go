@@ -300,6 +300,20 @@ func TestMoreMatchedNeverCostsMore(t *testing.T) {
 	})
 }
 
+// A cache that a prompt would just fill is no other engine for a prompt that it would just not fill.
+func TestAlmostFullCachesAreNoExceptionToThat(t *testing.T) {
+	o := Observation{PromptTokens: 8000, Candidates: engines(2)}
+	c := &o.Candidates[0]
+	c.Active, c.DecodeContext, c.Usage = 100, 300_000, 1-300./20_000
+	for before := math.Inf(1); c.Matched < o.PromptTokens; c.Matched += 16 {
+		cost := Pick(Warm, &State{}, &o, 0, nil).Costs[0]
+		if cost > before {
+			t.Fatalf("%d tokens held: cost rose from %v to %v", c.Matched, before, cost)
+		}
+		before = cost
+	}
+}
+
 func TestThePickedEngineIsNeverFarFromTheCheapest(t *testing.T) {
 	rapid.Check(t, func(t *rapid.T) {
 		o := drawObservation(t)
