@@ -72,8 +72,8 @@ bench-plane: setup ## Measure the event plane whole, into bench/plane.json (abou
 bench-routing: setup ## Compare our routing with the best others in simulation, into bench/routing.json (about 25 minutes; SEEDS=3)
 	@go build -o bin/loadgen ./loadgen/cmd/loadgen
 	@run() { bin/loadgen simulate --seeds $${SEEDS:-10} --json bench/routing.json "$$@"; }; \
-	run --workload W1,W2 --policies warm,precise-2026,precise-2025,random,round-robin; \
-	run --workload W3,W5 --policies warm,approx-2025,precise-2026; \
+	run --workload W1,W2 --policies warm,approx,precise-2026,precise-2025,random,round-robin; \
+	run --workload W3,W5 --policies warm,approx,approx-2025,precise-2026; \
 	run --workload W6,W7,W10 --policies warm,greedy,dynamo,least-tokens; \
 	run --workload W11 --policies warm,least-tokens,round-robin; \
 	run --workload W8 --policies warm,dynamo,greedy,least-tokens,round-robin; \
