@@ -2,6 +2,7 @@ package main
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"flag"
 	"fmt"
@@ -30,6 +31,24 @@ type sceneOptions struct {
 	noReplay        bool
 	kv              float64
 	blockSize       int
+}
+
+// outputOptions say where a comparison of policies goes.
+type outputOptions struct{ json, report string }
+
+func (o *outputOptions) register(fs *flag.FlagSet, json string) {
+	fs.StringVar(&o.json, "json", json, "file to write the figures to; runs that it has already are kept and not run again")
+	fs.StringVar(&o.report, "report", "", "page of plots to write; empty is beside --json")
+}
+
+// flagsOnly runs a verb that takes no arguments; usage says what should have been a flag.
+func flagsOnly(usage string, run func(context.Context) error) func(context.Context, []string) error {
+	return func(ctx context.Context, args []string) error {
+		if len(args) > 0 {
+			return fmt.Errorf("%q is no flag; %s", args[0], usage)
+		}
+		return run(ctx)
+	}
 }
 
 func (o *sceneOptions) register(fs *flag.FlagSet) {

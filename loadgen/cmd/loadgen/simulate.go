@@ -63,9 +63,9 @@ Metrics (warm-up left out; docs/simulation.md has the formulas):
 // simulateOptions are the flags of loadgen simulate.
 type simulateOptions struct {
 	sceneOptions
-	policies     string
-	seeds        int
-	json, report string
+	policies string
+	seeds    int
+	out      outputOptions
 }
 
 func simulateCommand() *ffcli.Command {
@@ -75,17 +75,11 @@ func simulateCommand() *ffcli.Command {
 	fs.StringVar(&o.policies, "policies", "warm,round-robin,least-tokens,precise-2026",
 		"policies to compare, with commas, or all, or ablations")
 	fs.IntVar(&o.seeds, "seeds", 1, "runs of each policy, with seeds 1 to N")
-	fs.StringVar(&o.json, "json", "", "file to write the figures to; runs that it has already are kept and not run again")
-	fs.StringVar(&o.report, "report", "", "page of plots to write; empty is beside --json")
+	o.out.register(fs, "")
 	return &ffcli.Command{
 		Name: "simulate", ShortUsage: "loadgen simulate --workload W1 [flags]", FlagSet: fs,
 		ShortHelp: "Compare routing policies in virtual time", LongHelp: simulateHelp,
-		Exec: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				return fmt.Errorf("%q is no flag; workloads are given as --workload W1", args[0])
-			}
-			return o.run(ctx)
-		},
+		Exec: flagsOnly("workloads are given as --workload W1", o.run),
 	}
 }
 
@@ -105,7 +99,7 @@ func (o *simulateOptions) run(ctx context.Context) error {
 	if o.seeds < 1 {
 		return fmt.Errorf("--seeds %d: at least one run of each policy is needed", o.seeds)
 	}
-	file, err := openResults(ctx, o.json, slo, scenes)
+	file, err := openResults(ctx, o.out.json, slo, scenes)
 	if err != nil {
 		return err
 	}
@@ -120,7 +114,7 @@ func (o *simulateOptions) run(ctx context.Context) error {
 			return err
 		}
 	}
-	return writePage(pagePath(o.report, o.json), func() report.Page { return simulationPage(scenes, slo, records) })
+	return writePage(pagePath(o.out.report, o.out.json), func() report.Page { return simulationPage(scenes, slo, records) })
 }
 
 // recordsOf are the runs of one scene.

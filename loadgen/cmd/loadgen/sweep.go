@@ -124,10 +124,10 @@ func sweepPolicies(workload string) []string {
 // sweepOptions are the flags of loadgen sweep.
 type sweepOptions struct {
 	sceneOptions
-	axes         string
-	policies     string
-	seeds        int
-	json, report string
+	axes     string
+	policies string
+	seeds    int
+	out      outputOptions
 }
 
 func sweepCommand() *ffcli.Command {
@@ -137,17 +137,11 @@ func sweepCommand() *ffcli.Command {
 	fs.StringVar(&o.axes, "axes", "all", "conditions to degrade, with commas, or all")
 	fs.StringVar(&o.policies, "policies", "", "policies to compare; empty is warm, least-tokens and the best two baselines of each workload")
 	fs.IntVar(&o.seeds, "seeds", 3, "runs of each policy at each point, with seeds 1 to N")
-	fs.StringVar(&o.json, "json", "bench/sweep.json", "file to write the figures to; runs that it has already are kept and not run again")
-	fs.StringVar(&o.report, "report", "", "page of plots to write; empty is beside --json")
+	o.out.register(fs, "bench/sweep.json")
 	return &ffcli.Command{
 		Name: "sweep", ShortUsage: "loadgen sweep [flags]", FlagSet: fs,
 		ShortHelp: "Simulate policies under worse and worse conditions", LongHelp: sweepHelp,
-		Exec: func(ctx context.Context, args []string) error {
-			if len(args) > 0 {
-				return fmt.Errorf("%q is no flag; conditions are given as --axes lag", args[0])
-			}
-			return o.run(ctx)
-		},
+		Exec: flagsOnly("conditions are given as --axes lag", o.run),
 	}
 }
 
@@ -174,7 +168,7 @@ func (o *sweepOptions) run(ctx context.Context) error {
 		return fmt.Errorf("--seeds %d: at least one run of each policy is needed", o.seeds)
 	}
 	plan, variants := o.plan(scenes, chosen, slo)
-	file, err := openResults(ctx, o.json, slo, variants)
+	file, err := openResults(ctx, o.out.json, slo, variants)
 	if err != nil {
 		return err
 	}
@@ -200,7 +194,7 @@ func (o *sweepOptions) run(ctx context.Context) error {
 	if err := page.Table(os.Stdout); err != nil {
 		return err
 	}
-	return writePage(pagePath(o.report, o.json), func() report.Page { return page })
+	return writePage(pagePath(o.out.report, o.out.json), func() report.Page { return page })
 }
 
 // plan lays out the axes of each scene, and the scenes that their points ask for.

@@ -120,8 +120,8 @@ func (p *Pool) take(w *Wish, f *field, i int, now time.Time) *Reservation {
 		pool: p, row: at, seconds: p.state.PrefillSeconds(cached, prompt), sent: now, streams: w.Streams,
 	}
 	r.alone = len(at.waiting) == 0 && r.Uncached >= leastUncached && c.Usage < fullUsage
-	r.step = rate.Decode * p.state.StepSeconds(c.Active-c.Waiting, c.DecodeContext)
-	r.steps = p.state.StepsBefore(c, r.Uncached) * p.state.StepSeconds(c.Active-c.Waiting, c.DecodeContext)
+	step := p.state.StepSeconds(c.Active-c.Waiting, c.DecodeContext)
+	r.step, r.steps = rate.Decode*step, p.state.StepsBefore(c, r.Uncached)*step
 	keys := w.Score.GetKeys()
 	r.placed = p.keyed.Place(at.number, keys[min(f.matched[i], len(keys)):])
 	p.pieces.Sent(at.number, w.Chain, now)
