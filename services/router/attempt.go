@@ -1,0 +1,117 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/libs/openai"
+)
+
+const maxRetries = 2 // of one request
+
+// send tries engines until one answers. Nothing has gone to the client yet, so another engine may be asked.
+func (x *exchange) send(ctx context.Context) (*http.Response, *openai.Error) {
+	for {
+		resp, err := x.attempt(ctx)
+		why := retryReason(resp, err)
+		if why == "" || ctx.Err() != nil {
+			return resp, nil
+		}
+		if why != "busy" {
+			x.failed(why)
+		}
+		if !x.again(ctx, why) {
+			if resp != nil {
+				return resp, nil
+			}
+			return nil, &openai.Error{
+				Status: http.StatusBadGateway, Code: "engine_unreachable", RetryAfter: time.Second,
+				Message: "no engine answered the request",
+			}
+		}
+		if resp != nil {
+			resp.Body.Close()
+		}
+	}
+}
+
+// failed counts a failure of the engine that is booked.
+func (x *exchange) failed(why string) {
+	if x.res.Failed(time.Now()) {
+		x.rt.metrics.ejections.WithLabelValues(x.pool.id).Inc()
+		x.rt.log.Warn("engine ejected", "engine", x.line.Chosen, "reason", why)
+	}
+}
+
+// again moves the request to another engine, if the budget allows it and there is one.
+func (x *exchange) again(ctx context.Context, why string) bool {
+	if x.retries == maxRetries {
+		return false
+	}
+	if x.wish.Without == nil {
+		x.wish.Without = make(map[string]bool)
+	}
+	x.wish.Without[x.res.Engine.ID] = true
+	old := x.res
+	if !x.rt.retries.take() || x.choose(ctx, 0) != nil {
+		return false
+	}
+	old.Release(time.Now(), false, false)
+	x.retries++
+	x.rt.metrics.retries.WithLabelValues(why).Inc()
+	return true
+}
+
+// retryReason says in a fixed word why another engine may be asked; empty when the answer stands.
+func retryReason(resp *http.Response, err error) string {
+	switch {
+	case err != nil:
+		var op *net.OpError
+		if errors.As(err, &op) && op.Op == "dial" {
+			return "dial"
+		}
+		return "connection"
+	case resp.StatusCode == http.StatusBadGateway, resp.StatusCode == http.StatusServiceUnavailable:
+		return "unavailable"
+	case resp.StatusCode == http.StatusTooManyRequests:
+		return "busy"
+	}
+	return ""
+}
+
+// attempt sends the request to the engine that is booked and returns when it has answered with a header.
+func (x *exchange) attempt(ctx context.Context) (*http.Response, error) {
+	engine := &x.res.Engine
+	target := strings.TrimSuffix(engine.URL, "/") + x.q.path
+	if x.q.query != "" {
+		target += "?" + x.q.query
+	}
+	out, err := http.NewRequestWithContext(ctx, http.MethodPost, target, nil)
+	if err != nil {
+		return nil, err
+	}
+	out.Header = forward(x.q.header)
+	out.Header.Set(requestIDHeader, x.q.id)
+	if key := x.rt.cfg.EngineKey; key != "" {
+		out.Header.Set("Authorization", "Bearer "+key)
+	}
+	pin(out.Header, engine)
+	out.ContentLength = int64(len(x.q.body.sent))
+	out.Body = x.q.body.reader()
+	out.GetBody = func() (io.ReadCloser, error) { return x.q.body.reader(), nil }
+	return x.rt.transport.RoundTrip(out)
+}
+
+// pin sends a request to one data-parallel rank of a shared URL.
+func pin(h http.Header, e *fleet.Engine) {
+	if e.Ranks > 1 {
+		h.Set(rankHeader, strconv.Itoa(e.Rank))
+	}
+}
