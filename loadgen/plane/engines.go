@@ -16,6 +16,7 @@ import (
 	"github.com/warmpath/warmpath/libs/bus"
 	"github.com/warmpath/warmpath/libs/fleet"
 	"github.com/warmpath/warmpath/libs/kvwire"
+	"github.com/warmpath/warmpath/loadgen/process"
 	"github.com/warmpath/warmpath/services/ingest"
 )
 
@@ -42,7 +43,7 @@ type enginesConfig struct {
 }
 
 // startEngines answers with what ingest must be told of the engines.
-func startEngines(ctx context.Context, config []byte) (role, any, error) {
+func startEngines(ctx context.Context, config []byte) (process.Role, any, error) {
 	var cfg enginesConfig
 	if err := json.Unmarshal(config, &cfg); err != nil {
 		return nil, nil, err
@@ -57,7 +58,7 @@ func startEngines(ctx context.Context, config []byte) (role, any, error) {
 	for i := range cfg.Count {
 		listed, err := r.add(cfg, scope, i)
 		if err != nil {
-			r.close()
+			r.Close()
 			return nil, nil, fmt.Errorf("start engine %d: %w", i, err)
 		}
 		list = append(list, listed)
@@ -112,7 +113,7 @@ func (r *engines) pages(blocks int) http.Handler {
 	return mux
 }
 
-func (r *engines) close() {
+func (r *engines) Close() {
 	r.playing.Wait()
 	_ = r.server.Close()
 	for _, e := range r.all {
@@ -138,7 +139,7 @@ type played struct {
 	Last    uint64 // the sequence of the last message, where the log was written directly
 }
 
-func (r *engines) handle(ctx context.Context, name string, encoded []byte) (any, error) {
+func (r *engines) Handle(ctx context.Context, name string, encoded []byte) (any, error) {
 	var args engineCall
 	if err := json.Unmarshal(encoded, &args); err != nil {
 		return nil, err
@@ -162,7 +163,7 @@ func (r *engines) handle(ctx context.Context, name string, encoded []byte) (any,
 	case "verify":
 		return r.verify(ctx, args.Index, args.Chains, args.Seconds)
 	}
-	return nil, unknownCall(name)
+	return nil, process.ErrUnknownCall
 }
 
 // each works on all engines, on as many at once as there are cores.

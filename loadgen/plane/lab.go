@@ -10,6 +10,7 @@ import (
 
 	"github.com/warmpath/warmpath/libs/bus"
 	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/loadgen/process"
 	"github.com/warmpath/warmpath/services/ingest"
 )
 
@@ -22,8 +23,8 @@ type lab struct {
 	url    string
 	conn   *bus.Conn
 	pool   string
-	nats   *process
-	others []*process // in order of their start
+	nats   *process.Process
+	others []*process.Process // in order of their start
 }
 
 // patience is how long what should take a moment may take on a machine that is busy with other things.
@@ -38,7 +39,7 @@ func newLab(ctx context.Context, self []string) (*lab, error) {
 		return nil, err
 	}
 	l := &lab{self: self, dir: dir, pool: fleet.PoolID(model)}
-	if l.nats, err = spawn(ctx, self, "nats", natsConfig{Dir: dir}, &l.url); err != nil {
+	if l.nats, err = process.Start(ctx, self, "nats", process.NATS{Dir: dir}, &l.url); err != nil {
 		l.close()
 		return nil, err
 	}
@@ -55,19 +56,19 @@ func newLab(ctx context.Context, self []string) (*lab, error) {
 // close ends all processes, the youngest first, and removes what they stored.
 func (l *lab) close() {
 	for i := len(l.others) - 1; i >= 0; i-- {
-		l.others[i].stop()
+		l.others[i].Stop()
 	}
 	if l.conn != nil {
 		l.conn.Close()
 	}
 	if l.nats != nil {
-		l.nats.stop()
+		l.nats.Stop()
 	}
 	_ = os.RemoveAll(l.dir)
 }
 
-func (l *lab) spawn(ctx context.Context, role string, config, reply any) (*process, error) {
-	p, err := spawn(ctx, l.self, role, config, reply)
+func (l *lab) spawn(ctx context.Context, role string, config, reply any) (*process.Process, error) {
+	p, err := process.Start(ctx, l.self, role, config, reply)
 	if err == nil {
 		l.others = append(l.others, p)
 	}
@@ -75,17 +76,17 @@ func (l *lab) spawn(ctx context.Context, role string, config, reply any) (*proce
 }
 
 // index starts an index and waits until it can serve.
-func (l *lab) index(ctx context.Context, shards, shard int) (x *process, address string, err error) {
+func (l *lab) index(ctx context.Context, shards, shard int) (x *process.Process, address string, err error) {
 	if x, err = l.spawn(ctx, "index", indexConfig{NATS: l.url, Shards: shards, Shard: shard}, &address); err != nil {
 		return nil, "", err
 	}
-	return x, address, x.ask("ready", nil, nil)
+	return x, address, x.Ask("ready", nil, nil)
 }
 
 // plane is engines, ingest and index around the lab's NATS.
 type plane struct {
 	*lab
-	engines, ingest, index *process
+	engines, ingest, index *process.Process
 	list                   []ingest.Engine
 	address                string // of the index
 }
@@ -96,7 +97,7 @@ func (l *lab) newPlane(ctx context.Context, cfg enginesConfig) (p *plane, err er
 	if p.engines, err = l.spawn(ctx, "engines", cfg, &p.list); err != nil {
 		return nil, err
 	}
-	if err = p.engines.ask("fill", engineCall{}, nil); err != nil {
+	if err = p.engines.Ask("fill", engineCall{}, nil); err != nil {
 		return nil, err
 	}
 	if p.ingest, err = l.spawn(ctx, "ingest", ingestConfig{NATS: l.url, Instance: "ingest-a", Engines: p.list}, nil); err != nil {
@@ -110,7 +111,7 @@ func (l *lab) newPlane(ctx context.Context, cfg enginesConfig) (p *plane, err er
 
 // settled waits until the index has all that the engines published, and every engine has a record.
 func (p *plane) settled(ctx context.Context) error {
-	if err := p.engines.ask("settled", engineCall{Index: p.address, Seconds: patience.Seconds()}, nil); err != nil {
+	if err := p.engines.Ask("settled", engineCall{Index: p.address, Seconds: patience.Seconds()}, nil); err != nil {
 		return err
 	}
 	_, err := p.records(ctx, func(fleet.Engine) bool { return true })
@@ -119,16 +120,16 @@ func (p *plane) settled(ctx context.Context) error {
 
 // verify compares the index with the engines, which must publish nothing now; chains is how many of each to ask for.
 func (p *plane) verify(chains int) (v verdict, err error) {
-	err = p.engines.ask("verify", engineCall{Index: p.address, Chains: chains, Seconds: 10}, &v)
+	err = p.engines.Ask("verify", engineCall{Index: p.address, Chains: chains, Seconds: 10}, &v)
 	return v, err
 }
 
 // play has the engines publish and returns what they did.
 func (p *plane) play(rate, seconds float64) (done played, err error) {
-	if err = p.engines.ask("begin", engineCall{Rate: rate, Seconds: seconds}, nil); err != nil {
+	if err = p.engines.Ask("begin", engineCall{Rate: rate, Seconds: seconds}, nil); err != nil {
 		return done, err
 	}
-	err = p.engines.ask("end", engineCall{}, &done)
+	err = p.engines.Ask("end", engineCall{}, &done)
 	return done, err
 }
 
@@ -157,14 +158,14 @@ func (p *plane) records(ctx context.Context, ok func(fleet.Engine) bool) (record
 }
 
 // counted reads a sum of a service's metric.
-func counted(p *process, name string) (float64, error) {
+func counted(p *process.Process, name string) (float64, error) {
 	var sums map[string]float64
-	if err := p.ask("metrics", nil, &sums); err != nil {
+	if err := p.Ask("metrics", nil, &sums); err != nil {
 		return 0, err
 	}
 	n, ok := sums[name]
 	if !ok {
-		return 0, errors.New(p.role + " has no metric " + name)
+		return 0, errors.New(p.Role + " has no metric " + name)
 	}
 	return n, nil
 }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/warmpath/warmpath/libs/bus"
+	"github.com/warmpath/warmpath/loadgen/process"
 )
 
 // Live is what 64 live engines, ingest, NATS and index cost, each in a process of its own.
@@ -60,7 +61,7 @@ func live(ctx context.Context, l *lab, o Options) (*Live, error) {
 	if err != nil {
 		return nil, err
 	}
-	if err := p.index.ask("mark", nil, nil); err != nil {
+	if err := p.index.Ask("mark", nil, nil); err != nil {
 		return nil, err
 	}
 	done, cores, err := p.watched(o.Rate, o.Seconds)
@@ -71,7 +72,7 @@ func live(ctx context.Context, l *lab, o Options) (*Live, error) {
 		return nil, err
 	}
 	var q quantiles
-	if err := p.index.ask("lags", nil, &q); err != nil {
+	if err := p.index.Ask("lags", nil, &q); err != nil {
 		return nil, err
 	}
 	r.Lag, r.Cores = q.Received, cores
@@ -93,11 +94,11 @@ func live(ctx context.Context, l *lab, o Options) (*Live, error) {
 // watched has the engines publish and returns what they did, and the processor time of each process meanwhile.
 func (p *plane) watched(rate, seconds float64) (done played, cores Cores, err error) {
 	of := []struct {
-		p     *process
+		p     *process.Process
 		cores *float64
 	}{{p.ingest, &cores.Ingest}, {p.nats, &cores.NATS}, {p.index, &cores.Index}, {p.engines, &cores.Engines}}
 	for _, c := range of {
-		used, err := c.p.cpu()
+		used, err := c.p.CPU()
 		if err != nil {
 			return done, cores, err
 		}
@@ -107,7 +108,7 @@ func (p *plane) watched(rate, seconds float64) (done played, cores Cores, err er
 		return done, cores, err
 	}
 	for _, c := range of {
-		used, err := c.p.cpu()
+		used, err := c.p.CPU()
 		if err != nil {
 			return done, cores, err
 		}
@@ -119,7 +120,7 @@ func (p *plane) watched(rate, seconds float64) (done played, cores Cores, err er
 // conclude compares what the engines published with what ingest folded, and what they hold with what the index answers.
 func (p *plane) conclude(r *Live) error {
 	var sent total
-	if err := p.engines.ask("sent", engineCall{}, &sent); err != nil {
+	if err := p.engines.Ask("sent", engineCall{}, &sent); err != nil {
 		return err
 	}
 	folded, err := counted(p.ingest, "warmpath_ingest_blocks_total")

@@ -116,12 +116,12 @@ func TestUnequalEnginesAreNoticed(t *testing.T) {
 	if v, err := p.verify(0); err != nil || !v.Equal || v.Chains < 4 || v.Blocks < 400 {
 		t.Fatalf("%+v, %v", v, err)
 	}
-	p.ingest.kill() // what is published from now on reaches nobody
+	p.ingest.Kill() // what is published from now on reaches nobody
 	if _, err := p.play(1000, .3); err != nil {
 		t.Fatal(err)
 	}
 	var v verdict
-	if err := p.engines.ask("verify", engineCall{Index: p.address, Seconds: .1}, &v); err != nil || v.Equal || v.Why == "" {
+	if err := p.engines.Ask("verify", engineCall{Index: p.address, Seconds: .1}, &v); err != nil || v.Equal || v.Why == "" {
 		t.Errorf("%+v, %v", v, err)
 	}
 }

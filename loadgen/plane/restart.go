@@ -4,6 +4,8 @@ import (
 	"context"
 	"fmt"
 	"time"
+
+	"github.com/warmpath/warmpath/loadgen/process"
 )
 
 // Restart is how long an index of one shard takes from the start of its process until it answers. Its log is one
@@ -37,7 +39,7 @@ func restart(ctx context.Context, l *lab, o Options) (*Restart, error) {
 		return nil, err
 	}
 	r.Ready = time.Since(began).Seconds()
-	if r.cpu, err = s.index.cpu(); err != nil {
+	if r.cpu, err = s.index.CPU(); err != nil {
 		return nil, err
 	}
 	if r.Equal, err = true, s.verify(ctx); err != nil {
@@ -49,7 +51,7 @@ func restart(ctx context.Context, l *lab, o Options) (*Restart, error) {
 // shard is an index whose log a writer writes.
 type shard struct {
 	*lab
-	writer, index *process
+	writer, index *process.Process
 	address       string
 	engines       int
 	last          uint64 // sequence of the last digest
@@ -57,7 +59,7 @@ type shard struct {
 
 // digests has the writer publish the true digest of each engine, which an index compares with its own as it comes.
 func (s *shard) digests(wrong bool) error {
-	return s.writer.ask("digests", engineCall{Wrong: wrong}, &s.last)
+	return s.writer.Ask("digests", engineCall{Wrong: wrong}, &s.last)
 }
 
 // reached waits until the index has applied a sequence.
@@ -78,7 +80,7 @@ func (s *shard) verify(ctx context.Context) error {
 		return err
 	}
 	var sums map[string]float64
-	if err := s.index.ask("metrics", nil, &sums); err != nil {
+	if err := s.index.Ask("metrics", nil, &sums); err != nil {
 		return err
 	}
 	for _, name := range []string{"unequal_digests_total", "refused_total", "holes_total", "skipped_parts_total", "dropped_snapshots_total"} {
@@ -87,7 +89,7 @@ func (s *shard) verify(ctx context.Context) error {
 		}
 	}
 	var v verdict
-	if err := s.writer.ask("verify", engineCall{Index: s.address, Chains: 3, Seconds: 10}, &v); err != nil {
+	if err := s.writer.Ask("verify", engineCall{Index: s.address, Chains: 3, Seconds: 10}, &v); err != nil {
 		return err
 	}
 	if !v.Equal {

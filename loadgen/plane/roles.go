@@ -4,59 +4,30 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"os"
-	"syscall"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
-	"github.com/warmpath/warmpath/libs/bus/embedded"
 	"github.com/warmpath/warmpath/libs/daemon"
+	"github.com/warmpath/warmpath/loadgen/process"
 	"github.com/warmpath/warmpath/services/index"
 	"github.com/warmpath/warmpath/services/ingest"
 )
 
-// starter starts a role; the value is its answer.
-type starter func(ctx context.Context, config []byte) (role, any, error)
-
-func roles() map[string]starter {
-	return map[string]starter{"nats": startNATS, "ingest": startIngest, "index": startIndex, "engines": startEngines, "writer": startWriter}
-}
-
-// cpuSeconds is the processor time of this process, in user and system mode.
-func cpuSeconds() float64 {
-	var u syscall.Rusage
-	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
-		return 0
+func roles() map[string]process.Starter {
+	return map[string]process.Starter{
+		"nats": process.StartNATS, "ingest": startIngest, "index": startIndex, "engines": startEngines, "writer": startWriter,
 	}
-	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
 }
 
-func unknownCall(name string) error { return fmt.Errorf("call %q is unknown", name) }
-
-// natsRole is a NATS server with JetStream on files.
-type natsRole struct{ server *embedded.Server }
-
-type natsConfig struct{ Dir string }
-
-func startNATS(_ context.Context, config []byte) (role, any, error) {
-	var cfg natsConfig
-	if err := json.Unmarshal(config, &cfg); err != nil {
-		return nil, nil, err
-	}
-	server, err := embedded.Start(embedded.Options{Dir: cfg.Dir})
-	if err != nil {
-		return nil, nil, err
-	}
-	return natsRole{server}, server.URL(), nil
+// Serve is the body of a process that Run started, in the role of that name: it answers the calls on in until in or ctx
+// ends.
+func Serve(ctx context.Context, name string, in io.Reader, out io.Writer) error {
+	return process.Serve(ctx, roles(), name, in, out)
 }
-
-func (r natsRole) handle(_ context.Context, name string, _ []byte) (any, error) {
-	return nil, unknownCall(name)
-}
-
-func (r natsRole) close() { r.server.Stop() }
 
 // service is one of our services, by its Run.
 type service struct {
@@ -109,7 +80,7 @@ func (s *service) metrics() (map[string]float64, error) {
 	return sums, nil
 }
 
-func (s *service) handle(ctx context.Context, name string, _ []byte) (any, error) {
+func (s *service) Handle(ctx context.Context, name string, _ []byte) (any, error) {
 	switch name {
 	case "ready":
 		return nil, s.ready(ctx)
@@ -123,10 +94,10 @@ func (s *service) handle(ctx context.Context, name string, _ []byte) (any, error
 	case "lags":
 		return s.lags.quantiles(), nil
 	}
-	return nil, unknownCall(name)
+	return nil, process.ErrUnknownCall
 }
 
-func (s *service) close() {
+func (s *service) Close() {
 	s.stop()
 	if err := <-s.done; err != nil {
 		fmt.Fprintln(os.Stderr, err)
@@ -143,7 +114,7 @@ type ingestConfig struct {
 	Engines        []ingest.Engine
 }
 
-func startIngest(ctx context.Context, config []byte) (role, any, error) {
+func startIngest(ctx context.Context, config []byte) (process.Role, any, error) {
 	var cfg ingestConfig
 	if err := json.Unmarshal(config, &cfg); err != nil {
 		return nil, nil, err
@@ -162,7 +133,7 @@ type indexConfig struct {
 }
 
 // startIndex answers with the address of the index's gRPC server.
-func startIndex(ctx context.Context, config []byte) (role, any, error) {
+func startIndex(ctx context.Context, config []byte) (process.Role, any, error) {
 	var cfg indexConfig
 	if err := json.Unmarshal(config, &cfg); err != nil {
 		return nil, nil, err

@@ -34,23 +34,23 @@ func followed(ctx context.Context, l *lab, o Options) (*Shard, error) {
 	}
 	r := &Shard{engines: w.Engines, asked: o.ShardRate * float64(w.Engines), Entries: w.Entries}
 	var done played
-	if err := p.ask("play", engineCall{Rate: r.asked, Seconds: min(1, o.Seconds/10)}, &done); err != nil {
+	if err := p.Ask("play", engineCall{Rate: r.asked, Seconds: min(1, o.Seconds/10)}, &done); err != nil {
 		return nil, err
 	}
 	if err := s.reached(ctx, done.Last); err != nil {
 		return nil, err
 	}
-	if err := s.index.ask("mark", nil, nil); err != nil {
+	if err := s.index.Ask("mark", nil, nil); err != nil {
 		return nil, err
 	}
-	before, err := s.index.cpu()
+	before, err := s.index.CPU()
 	if err != nil {
 		return nil, err
 	}
-	if err := p.ask("play", engineCall{Rate: r.asked, Seconds: o.Seconds / 3}, &done); err != nil {
+	if err := p.Ask("play", engineCall{Rate: r.asked, Seconds: o.Seconds / 3}, &done); err != nil {
 		return nil, err
 	}
-	after, err := s.index.cpu()
+	after, err := s.index.CPU()
 	if err != nil {
 		return nil, err
 	}
@@ -62,7 +62,7 @@ func followed(ctx context.Context, l *lab, o Options) (*Shard, error) {
 		return nil, err
 	}
 	var q quantiles
-	if err := s.index.ask("lags", nil, &q); err != nil {
+	if err := s.index.Ask("lags", nil, &q); err != nil {
 		return nil, err
 	}
 	if q.Ops != done.Ops {

@@ -61,7 +61,7 @@ func streams(ctx context.Context, l *lab, o Options) (*Streams, error) {
 		}
 	}
 	var sums map[string]float64
-	if err := p.ingest.ask("metrics", nil, &sums); err != nil {
+	if err := p.ingest.Ask("metrics", nil, &sums); err != nil {
 		return nil, err
 	}
 	const replays = "warmpath_ingest_replays_total"
@@ -86,10 +86,10 @@ func (r *Streams) note(t try) {
 func (p *plane) try(ctx context.Context, rate float64, o Options) (t try, err error) {
 	seconds := o.Seconds / 10
 	t.asked = rate
-	if err := p.engines.ask("record", engineCall{Ops: int(1.1 * rate * seconds)}, nil); err != nil {
+	if err := p.engines.Ask("record", engineCall{Ops: int(1.1 * rate * seconds)}, nil); err != nil {
 		return t, err
 	}
-	if err := p.index.ask("mark", nil, nil); err != nil {
+	if err := p.index.Ask("mark", nil, nil); err != nil {
 		return t, err
 	}
 	done, cores, err := p.watched(rate, seconds)
@@ -102,7 +102,7 @@ func (p *plane) try(ctx context.Context, rate float64, o Options) (t try, err er
 		return t, err
 	}
 	var q quantiles
-	if err := p.index.ask("lags", nil, &q); err != nil {
+	if err := p.index.Ask("lags", nil, &q); err != nil {
 		return t, err
 	}
 	t.median, t.received, t.published = q.Received.P50, q.Received.P99, q.Published.P99
@@ -131,7 +131,7 @@ const steady = time.Second
 // last mark.
 func (p *plane) drained(ctx context.Context, ops int) error {
 	var sent total
-	if err := p.engines.ask("sent", engineCall{}, &sent); err != nil {
+	if err := p.engines.Ask("sent", engineCall{}, &sent); err != nil {
 		return err
 	}
 	if err := until(ctx, patience, func() error {
@@ -146,7 +146,7 @@ func (p *plane) drained(ctx context.Context, ops int) error {
 	before, since := 0, time.Now()
 	return until(ctx, patience, func() error {
 		var applied int
-		if err := p.index.ask("applied", nil, &applied); err != nil {
+		if err := p.index.Ask("applied", nil, &applied); err != nil {
 			return err
 		}
 		if applied != before {

@@ -38,7 +38,7 @@ func takeover(ctx context.Context, l *lab, o Options) (*Takeover, error) {
 		return nil, err
 	}
 	seconds := min(3, o.Seconds)
-	if err := p.engines.ask("begin", engineCall{Rate: o.Rate / 5, Seconds: seconds}, nil); err != nil {
+	if err := p.engines.Ask("begin", engineCall{Rate: o.Rate / 5, Seconds: seconds}, nil); err != nil {
 		return nil, err
 	}
 	time.Sleep(time.Duration(seconds / 3 * float64(time.Second)))
@@ -48,19 +48,19 @@ func takeover(ctx context.Context, l *lab, o Options) (*Takeover, error) {
 	}
 	owners := p.owners(ctx, state.Last+1)
 	defer owners.stop()
-	p.ingest.kill()
+	p.ingest.Kill()
 	killed := time.Now()
 	if p.ingest, err = l.spawn(ctx, "ingest", ingestConfig{NATS: l.url, Instance: secondIngest, Engines: p.list}, nil); err != nil {
 		return nil, err
 	}
 	var done played
-	if err := p.engines.ask("end", engineCall{}, &done); err != nil {
+	if err := p.engines.Ask("end", engineCall{}, &done); err != nil {
 		return nil, err
 	}
 	if err := until(ctx, patience, func() error { return owners.all(secondIngest, engines) }); err != nil {
 		return nil, err
 	}
-	if err := p.engines.ask("settled", engineCall{Index: p.address, Seconds: patience.Seconds()}, nil); err != nil {
+	if err := p.engines.Ask("settled", engineCall{Index: p.address, Seconds: patience.Seconds()}, nil); err != nil {
 		return nil, err
 	}
 	r := &Takeover{Engines: o.Engines, Seconds: time.Since(killed).Seconds()}
@@ -78,7 +78,7 @@ func (p *plane) taken(ctx context.Context, r *Takeover) error {
 	var partial float64
 	if err := until(ctx, patience, func() (err error) {
 		var sums map[string]float64
-		if err = p.ingest.ask("metrics", nil, &sums); err != nil {
+		if err = p.ingest.Ask("metrics", nil, &sums); err != nil {
 			return err
 		}
 		partial = sums[states+"{partial}"]

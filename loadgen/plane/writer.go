@@ -12,6 +12,7 @@ import (
 	"github.com/warmpath/warmpath/libs/bus"
 	"github.com/warmpath/warmpath/libs/eventlog"
 	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/loadgen/process"
 	eventsv1 "github.com/warmpath/warmpath/proto/warmpath/events/v1"
 )
 
@@ -52,7 +53,7 @@ type written struct {
 }
 
 // startWriter answers with what it wrote.
-func startWriter(ctx context.Context, config []byte) (role, any, error) {
+func startWriter(ctx context.Context, config []byte) (process.Role, any, error) {
 	var cfg writerConfig
 	if err := json.Unmarshal(config, &cfg); err != nil {
 		return nil, nil, err
@@ -86,9 +87,9 @@ func startWriter(ctx context.Context, config []byte) (role, any, error) {
 	return w, all, nil
 }
 
-func (w *writer) close() { w.conn.Close() }
+func (w *writer) Close() { w.conn.Close() }
 
-func (w *writer) handle(ctx context.Context, name string, encoded []byte) (any, error) {
+func (w *writer) Handle(ctx context.Context, name string, encoded []byte) (any, error) {
 	var args engineCall
 	if err := json.Unmarshal(encoded, &args); err != nil {
 		return nil, err
@@ -101,7 +102,7 @@ func (w *writer) handle(ctx context.Context, name string, encoded []byte) (any, 
 	case "verify":
 		return w.verify(ctx, args.Index, args.Chains, args.Seconds)
 	}
-	return nil, unknownCall(name)
+	return nil, process.ErrUnknownCall
 }
 
 // each works on all buckets, each in a goroutine of its own, as ingest does.

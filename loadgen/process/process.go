@@ -1,4 +1,6 @@
-package plane
+// Package process runs the parts of a measurement in processes of their own, so that what each costs can be told from
+// what the others cost. A process is this same command in a role; its parent calls it over its standard input and output.
+package process
 
 import (
 	"bufio"
@@ -10,6 +12,7 @@ import (
 	"io"
 	"os/exec"
 	"sync"
+	"syscall"
 	"time"
 )
 
@@ -25,14 +28,15 @@ type (
 	}
 )
 
-// process is a role at work in a process of its own, so that what it costs can be told from what the others cost. One
-// call at a time; it ends when its standard input does, which the end of this process brings about too.
-type process struct {
-	role string
-	cmd  *exec.Cmd
-	in   io.WriteCloser
-	out  *json.Decoder
-	log  *tail
+// Process is a role at work in a process of its own. One call at a time; it ends when its standard input does, which the
+// end of this process brings about too.
+type Process struct {
+	Role string // for messages
+
+	cmd *exec.Cmd
+	in  io.WriteCloser
+	out *json.Decoder
+	log *tail
 
 	mu sync.Mutex
 }
@@ -40,10 +44,11 @@ type process struct {
 // stopTime is how long a process may take to end in order.
 const stopTime = 20 * time.Second
 
-// spawn starts a role and returns once it has answered to its configuration, with the answer in reply.
-func spawn(ctx context.Context, self []string, role string, config, reply any) (*process, error) {
+// Start starts a role by the command self, which must call Serve with the role's name, the argument that is added. It
+// returns once the role has answered to its configuration, with the answer in reply unless that is nil.
+func Start(ctx context.Context, self []string, role string, config, reply any) (*Process, error) {
 	command := append(append([]string{}, self...), role)
-	p := &process{role: role, cmd: exec.CommandContext(ctx, command[0], command[1:]...), log: &tail{}}
+	p := &Process{Role: role, cmd: exec.CommandContext(ctx, command[0], command[1:]...), log: &tail{}}
 	p.cmd.Stderr = p.log
 	in, err := p.cmd.StdinPipe()
 	if err != nil {
@@ -57,20 +62,20 @@ func spawn(ctx context.Context, self []string, role string, config, reply any) (
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", role, err)
 	}
-	if err := p.ask(startCall, config, reply); err != nil {
-		p.kill()
+	if err := p.Ask(startCall, config, reply); err != nil {
+		p.Kill()
 		return nil, err
 	}
 	return p, nil
 }
 
-// ask calls the process and waits for its answer, which goes into reply unless that is nil.
-func (p *process) ask(name string, args, reply any) error {
+// Ask calls the process and waits for its answer, which goes into reply unless that is nil.
+func (p *Process) Ask(name string, args, reply any) error {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	encoded, err := json.Marshal(args)
 	if err != nil {
-		return fmt.Errorf("ask %s to %s: %w", p.role, name, err)
+		return fmt.Errorf("ask %s to %s: %w", p.Role, name, err)
 	}
 	var a answer
 	err = json.NewEncoder(p.in).Encode(call{Name: name, Args: encoded})
@@ -81,33 +86,33 @@ func (p *process) ask(name string, args, reply any) error {
 		err = errors.New(a.Err)
 	}
 	if err != nil {
-		return fmt.Errorf("%s: %s: %w%s", p.role, name, err, p.log)
+		return fmt.Errorf("%s: %s: %w%s", p.Role, name, err, p.log)
 	}
 	if reply == nil {
 		return nil
 	}
 	if err := json.Unmarshal(a.Value, reply); err != nil {
-		return fmt.Errorf("%s: read the answer to %s: %w", p.role, name, err)
+		return fmt.Errorf("%s: read the answer to %s: %w", p.Role, name, err)
 	}
 	return nil
 }
 
-// cpu is the processor time that the process has used, in seconds.
-func (p *process) cpu() (seconds float64, err error) {
-	err = p.ask(cpuCall, nil, &seconds)
+// CPU is the processor time that the process has used, in seconds.
+func (p *Process) CPU() (seconds float64, err error) {
+	err = p.Ask(cpuCall, nil, &seconds)
 	return seconds, err
 }
 
-// stop lets the process end in order, and kills it where it does not.
-func (p *process) stop() {
+// Stop lets the process end in order, and kills it where it does not.
+func (p *Process) Stop() {
 	_ = p.in.Close()
-	late := time.AfterFunc(stopTime, p.kill)
+	late := time.AfterFunc(stopTime, p.Kill)
 	defer late.Stop()
 	_ = p.cmd.Wait()
 }
 
-// kill ends the process as a crash does: SIGKILL. Only stop waits for it.
-func (p *process) kill() { _ = p.cmd.Process.Kill() }
+// Kill ends the process as a crash does: SIGKILL. Only Stop waits for it.
+func (p *Process) Kill() { _ = p.cmd.Process.Kill() }
 
 // tail keeps the end of what a process logged, to be shown where it fails.
 type tail struct {
@@ -140,26 +145,32 @@ const (
 	cpuCall   = "cpu"
 )
 
-// role is what a process does between its start and its end.
-type role interface {
-	// handle answers one call. Calls come one after another.
-	handle(ctx context.Context, name string, args []byte) (any, error)
-	close()
+// Role is what a process does between its start and its end.
+type Role interface {
+	// Handle answers one call. Calls come one after another.
+	Handle(ctx context.Context, name string, args []byte) (any, error)
+	Close()
 }
 
-// Serve is the body of a process that spawn started: it answers the calls on in until in or ctx ends. Roles: nats,
-// ingest, index, engines, writer.
-func Serve(ctx context.Context, name string, in io.Reader, out io.Writer) error {
-	start, ok := roles()[name]
+// Starter starts a role by its configuration; the value is its answer.
+type Starter func(ctx context.Context, config []byte) (Role, any, error)
+
+// ErrUnknownCall says that a role has no such call.
+var ErrUnknownCall = errors.New("the call is unknown")
+
+// Serve is the body of a process that Start started: it plays one of the roles, and answers the calls on in until in or
+// ctx ends.
+func Serve(ctx context.Context, roles map[string]Starter, name string, in io.Reader, out io.Writer) error {
+	start, ok := roles[name]
 	if !ok {
 		return fmt.Errorf("role %q is unknown", name)
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	var r role
+	var r Role
 	defer func() {
 		if r != nil {
-			r.close()
+			r.Close()
 		}
 	}()
 	encoder := json.NewEncoder(out)
@@ -182,7 +193,7 @@ func Serve(ctx context.Context, name string, in io.Reader, out io.Writer) error 
 		case r == nil:
 			r, value, err = start(ctx, c.Args)
 		default:
-			value, err = r.handle(ctx, c.Name, c.Args)
+			value, err = r.Handle(ctx, c.Name, c.Args)
 		}
 		if err := encoder.Encode(answered(value, err)); err != nil {
 			return err
@@ -199,4 +210,13 @@ func answered(value any, err error) answer {
 		return answer{Err: err.Error()}
 	}
 	return answer{Value: encoded}
+}
+
+// cpuSeconds is the processor time of this process, in user and system mode.
+func cpuSeconds() float64 {
+	var u syscall.Rusage
+	if syscall.Getrusage(syscall.RUSAGE_SELF, &u) != nil {
+		return 0
+	}
+	return float64(u.Utime.Nano()+u.Stime.Nano()) / 1e9
 }
