@@ -68,6 +68,10 @@ bench-rivals: setup ## Measure the index and stand-ins for others on the same wo
 bench-plane: setup ## Measure the event plane whole, into bench/plane.json (about 4 minutes)
 	@go run ./loadgen/cmd/loadgen plane
 
+.PHONY: bench-router
+bench-router: setup ## Measure what the router adds to a request, into bench/router.json (about 4 minutes)
+	@go run ./loadgen/cmd/loadgen bench-router
+
 .PHONY: bench-routing
 bench-routing: setup ## Compare our routing with the best others in simulation, into bench/routing.json (about 25 minutes; SEEDS=3)
 	@go build -o bin/loadgen ./loadgen/cmd/loadgen

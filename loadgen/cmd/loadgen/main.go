@@ -22,12 +22,13 @@ func root() *ffcli.Command {
   loadgen run --url URL    replay a trace against any OpenAI endpoint
   loadgen rivals           measure the index and stand-ins for others on the same work
   loadgen plane            measure the event plane: engines, ingest, NATS, index
+  loadgen bench-router     measure what the router adds to a request
   loadgen simulate         compare routing policies in virtual time
   loadgen sweep            simulate them under worse and worse conditions
   loadgen realtime         compare real time with virtual time on one trace
   loadgen gates            hold the simulator to theory, silicon and published tables`,
 		Subcommands: []*ffcli.Command{
-			demoCommand(), enginesCommand(), runCommand(), rivalsCommand(), planeCommand(),
+			demoCommand(), enginesCommand(), runCommand(), rivalsCommand(), planeCommand(), benchRouterCommand(),
 			simulateCommand(), sweepCommand(), realtimeCommand(), gatesCommand(),
 		},
 		Exec: daemon.NoVerb,

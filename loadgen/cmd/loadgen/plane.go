@@ -67,7 +67,10 @@ The figures are printed and written as JSON. What is read in two cores' worth of
 func runPlane(ctx context.Context, o plane.Options, path string, again bool) error {
 	file := planeFile{Header: report.NewHeader(1, time.Now())}
 	if !again {
-		file = resume(file, path)
+		var old planeFile
+		if resumes(path, &old, &old.Header, file.Header) {
+			file = old
+		}
 	}
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return err
@@ -89,19 +92,16 @@ func runPlane(ctx context.Context, o plane.Options, path string, again bool) err
 	return err
 }
 
-// resume returns what the file at path has, where that was measured by this very tree; else fresh.
-func resume(fresh planeFile, path string) planeFile {
+// resumes reads the figures at path into old, whose header is given, and says whether they were measured by this very
+// tree, on this machine.
+func resumes(path string, old any, header *report.Header, fresh report.Header) bool {
 	data, err := os.ReadFile(path)
-	if err != nil {
-		return fresh
+	if err != nil || json.Unmarshal(data, old) != nil || header.Commit != fresh.Commit || header.Commit == "" ||
+		strings.HasSuffix(header.Commit, "+") || header.Schema != fresh.Schema || header.Machine != fresh.Machine {
+		return false
 	}
-	var old planeFile
-	if json.Unmarshal(data, &old) != nil || old.Commit != fresh.Commit || old.Commit == "" || strings.HasSuffix(old.Commit, "+") ||
-		old.Schema != fresh.Schema || old.Machine != fresh.Machine {
-		return fresh
-	}
-	fmt.Fprintf(os.Stderr, "%s has figures of this commit, begun %s: its parts are kept (--again measures them anew)\n", path, old.Started)
-	return old
+	fmt.Fprintf(os.Stderr, "%s has figures of this commit, begun %s: its parts are kept (--again measures them anew)\n", path, header.Started)
+	return true
 }
 
 // ticking shows on standard error which part is under way and how much of the time is over: a bar on a terminal, a line
