@@ -90,6 +90,14 @@ func (s *Stream) Flush(emit func([]byte) error) error {
 	return emitSome(held, emit)
 }
 
+// Drop forgets the event under way, whose end will not come. It says whether a part of it has passed: what follows then
+// needs a blank line before it.
+func (s *Stream) Drop() (passed bool) {
+	passed = s.long
+	s.held, s.long, s.end = s.held[:0], false, 0
+	return passed
+}
+
 func emitSome(p []byte, emit func([]byte) error) error {
 	if len(p) == 0 {
 		return nil

@@ -282,19 +282,29 @@ func TestAnEngineThatLosesEveryAnswerIsEjected(t *testing.T) {
 }
 
 func TestALossInTheMiddleEndsInAnErrorEvent(t *testing.T) {
-	g := newRig(t, Config{})
-	g.addEngine("e1", func(w http.ResponseWriter, r *http.Request) {
-		sse(event1, event2[:20])(w, r)
-		panic(http.ErrAbortHandler)
-	})
-	_, answer := g.post("/v1/completions", `{"model":"`+model+`","prompt":"x","stream":true}`)
-	rest, ok := strings.CutPrefix(answer, event1)
-	if !ok || !strings.Contains(rest, `data: {"error":{"message":`) || !strings.HasSuffix(rest, "\n\n") || strings.Contains(rest, "[DONE]") {
-		t.Errorf("client got %q", answer)
-	}
-	g.idle()
-	if r := g.mail.last(); r.Outcome != outcomeLost || r.Status != 200 {
-		t.Errorf("record %+v", r)
+	const errorEvent = `data: {"error":{"message":"the engine failed in the middle of the answer","type":"server_error","param":null,"code":"engine_lost"}}` + "\n\n"
+	long := `data: {"x":"` + strings.Repeat("y", 100<<10)
+	for name, c := range map[string]struct {
+		sent   []string
+		answer string
+	}{
+		"between events":     {[]string{event1}, event1 + errorEvent},
+		"in an event":        {[]string{event1, event2[:20]}, event1 + errorEvent},
+		"between newlines":   {[]string{event1, event2[:len(event2)-1]}, event1 + errorEvent},
+		"in a very long one": {[]string{event1, long}, event1 + long + "\n\n" + errorEvent},
+	} {
+		g := newRig(t, Config{})
+		g.addEngine("e1", func(w http.ResponseWriter, r *http.Request) {
+			sse(c.sent...)(w, r)
+			panic(http.ErrAbortHandler)
+		})
+		if _, answer := g.post("/v1/completions", `{"model":"`+model+`","prompt":"x","stream":true}`); answer != c.answer {
+			t.Errorf("%s: client got %q", name, answer)
+		}
+		g.idle()
+		if r := g.mail.last(); r.Outcome != outcomeLost || r.Status != 200 {
+			t.Errorf("%s: record %+v", name, r)
+		}
 	}
 }
 

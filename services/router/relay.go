@@ -53,7 +53,11 @@ func (x *exchange) lost(out *client, events bool) {
 		panic(http.ErrAbortHandler)
 	}
 	e := openai.Error{Status: http.StatusBadGateway, Code: "engine_lost", Message: "the engine failed in the middle of the answer"}
-	_ = out.write(e.Event()) // the client may be gone too
+	event := e.Event()
+	if x.stream.Drop() { // half an event would swallow ours
+		event = append([]byte("\n\n"), event...)
+	}
+	_ = out.write(event) // the client may be gone too
 }
 
 // client writes to the client and flushes at once. failed says that an error was the client's.
@@ -116,9 +120,6 @@ func (x *exchange) events(out *client, in io.Reader) error {
 		case errors.Is(err, io.EOF):
 			return x.stream.Flush(out.write)
 		case err != nil:
-			if flushed := x.stream.Flush(out.write); flushed != nil {
-				return flushed
-			}
 			return err
 		}
 	}
