@@ -30,14 +30,18 @@ build: setup ## Build the commands into bin/
 
 ##@ For developers
 
+.PHONY: clients
+clients: # Fetch OpenAI's client libraries, where they are to be had, for the tests that use them
+	@loadgen/clients/install.sh
+
 .PHONY: test
-test: setup ## Run the quick suite: everything that needs no container
+test: setup clients ## Run the quick suite: everything that needs no container
 	go vet $(MODULES)
 	go test $(MODULES)
 	go run ./services/cmd/warmpath events verify libs/kvevent/testdata/golden/*.jsonl
 
 .PHONY: race
-race: setup ## Run the quick suite under the race detector
+race: setup clients ## Run the quick suite under the race detector
 	go test -race $(MODULES)
 
 .PHONY: fuzz

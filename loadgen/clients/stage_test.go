@@ -76,6 +76,7 @@ func (f *front) open(t *testing.T, o enginesim.Options) (*enginesim.Engine, *htt
 			r.Out.Header["X-Request-Id"] = r.In.Header["X-Request-Id"]
 		},
 		FlushInterval: -1,
+		ErrorHandler:  func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if r.Method != http.MethodPost || !strings.HasPrefix(r.URL.Path, "/v1/") {
