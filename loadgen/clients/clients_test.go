@@ -27,6 +27,17 @@ func TestNodeLibrary(t *testing.T) {
 	runScript(t, installed(t, "node"), "node/client.mjs", "node", "--input-type=module", "-")
 }
 
+// The library of the system's Python comes first: who has one means that.
+func TestPythonLibrary(t *testing.T) {
+	t.Parallel()
+	const script = "python/client.py"
+	if exec.Command("python3", "-c", "import openai").Run() == nil {
+		runScript(t, "", script, "python3", "-")
+		return
+	}
+	runScript(t, installed(t, "python"), script, "/usr/bin/python3", "-")
+}
+
 // installed is the folder into which install.sh has put a library.
 func installed(t *testing.T, language string) string {
 	t.Helper()
