@@ -76,7 +76,7 @@ func (rt *router) serve(w http.ResponseWriter, r *http.Request, kind scorerv1.Ki
 	q := &request{kind: kind, path: r.URL.EscapedPath(), query: r.URL.RawQuery, header: r.Header, arrived: time.Now(), id: requestID(r.Header)}
 	w.Header().Set(requestIDHeader, q.id)
 	if e := checkType(r.Header); e != nil {
-		rt.refuse(w, e)
+		rt.refuseUnread(w, r, e)
 		return
 	}
 	var e *openai.Error
@@ -89,6 +89,10 @@ func (rt *router) serve(w http.ResponseWriter, r *http.Request, kind scorerv1.Ki
 	}
 	if r.Context().Err() != nil && !late(e) {
 		rt.metrics.request(statusClientGone, outcomeCancelled)
+		return
+	}
+	if q.body == nil {
+		rt.refuseUnread(w, r, e)
 		return
 	}
 	if e != nil {
