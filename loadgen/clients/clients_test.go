@@ -59,7 +59,7 @@ func runScript(t *testing.T, modules, script, program string, arguments ...strin
 	if err != nil {
 		t.Fatal(err)
 	}
-	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute)
+	ctx, cancel := context.WithTimeout(t.Context(), 3*time.Minute) // far more than it takes
 	defer cancel()
 	cmd := exec.CommandContext(ctx, program, arguments...)
 	cmd.Stdin = bytes.NewReader(text)

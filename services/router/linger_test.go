@@ -2,6 +2,7 @@ package router
 
 import (
 	"bufio"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -44,7 +45,7 @@ func TestARefusalReachesAClientThatSendsEverythingFirst(t *testing.T) {
 		if !resp.Close {
 			t.Errorf("%s: the connection would be used again", name)
 		}
-		if n, err := conn.Read(make([]byte, 1)); err != io.EOF {
+		if n, err := conn.Read(make([]byte, 1)); !errors.Is(err, io.EOF) {
 			t.Errorf("%s: behind the answer came %d bytes, %v", name, n, err)
 		}
 		conn.Close()
