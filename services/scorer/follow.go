@@ -10,6 +10,7 @@ import (
 
 	"github.com/warmpath/warmpath/libs/blockkey"
 	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/services/scorer/internal/bpe"
 	"github.com/warmpath/warmpath/services/scorer/internal/fanout"
 	"github.com/warmpath/warmpath/services/scorer/internal/tokens"
 )
@@ -23,7 +24,7 @@ type scorer struct {
 	wrong   string                              // last address trouble that was logged; of follow
 }
 
-func newScorer(cfg Config, seed blockkey.Seed, watcher *fleet.Watcher) *scorer {
+func newScorer(cfg Config, seed blockkey.Seed, tokenizers map[string]*bpe.Tokenizer, watcher *fleet.Watcher) *scorer {
 	s := &scorer{watcher: watcher, log: cfg.Log}
 	s.engines.Store(&map[string][]string{})
 	var m *metrics // set below, before anything calls back
@@ -33,6 +34,14 @@ func newScorer(cfg Config, seed blockkey.Seed, watcher *fleet.Watcher) *scorer {
 		Concurrency: cfg.TokenizeConcurrency,
 		CacheBytes:  cfg.CacheBytes,
 		Seed:        cacheSeed(seed),
+		Tokenizers:  tokenizers,
+		Tried: func(model string, err error) {
+			if err == nil {
+				s.log.Info("tokenizer agrees with the engine's and is used", "model", model)
+				return
+			}
+			s.log.Error("tokenizer is refused; engines tokenize instead", "model", model, "err", err)
+		},
 		Report: func(url string, err error) {
 			if err == nil {
 				s.log.Info("engine tokenizes again", "engine", url)

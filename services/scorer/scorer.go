@@ -20,6 +20,7 @@ import (
 	"github.com/warmpath/warmpath/libs/bus"
 	"github.com/warmpath/warmpath/libs/daemon"
 	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/services/scorer/internal/bpe"
 )
 
 const service = "scorer"
@@ -35,6 +36,7 @@ type Config struct {
 	TokenizeConcurrency int           // prompts that engines tokenize at a time; 0 is 32
 	CacheBytes          int64         // token ids kept; 0 is 64 MiB
 	MatchTimeout        time.Duration // of the index's answer; 0 is 5 ms
+	Tokenizers          []Tokenizer   // used in place of engines' once an engine has agreed with them
 
 	Log     *slog.Logger          // nil is slog.Default()
 	Metrics prometheus.Registerer // nil is none
@@ -48,13 +50,17 @@ func Run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	defer cfg.Listener.Close()
-	if err := run(ctx, cfg); err != nil && ctx.Err() == nil {
+	tokenizers, err := loadTokenizers(cfg.Tokenizers)
+	if err != nil {
+		return fmt.Errorf("run scorer: %w", err)
+	}
+	if err := run(ctx, cfg, tokenizers); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("run scorer: %w", err)
 	}
 	return nil
 }
 
-func run(ctx context.Context, cfg Config) error {
+func run(ctx context.Context, cfg Config, tokenizers map[string]*bpe.Tokenizer) error {
 	cfg.Health.Set(service, "connecting to NATS")
 	conn, err := bus.Connect(ctx, cfg.NATS, bus.Options{Name: service + "." + cfg.Instance, Log: cfg.Log})
 	if err != nil {
@@ -67,7 +73,7 @@ func run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	s := newScorer(cfg, seed, watcher)
+	s := newScorer(cfg, seed, tokenizers, watcher)
 	defer s.close()
 	address := fleet.Reachable(cfg.Listener.Addr(), conn)
 

@@ -15,6 +15,11 @@ func main() {
 		func(fs *flag.FlagSet) {
 			fs.StringVar(&cfg.NATS, "nats", "nats://127.0.0.1:4222", "URL of the NATS server")
 			fs.StringVar(&cfg.Listen, "listen", "127.0.0.1:0", "host:port of the gRPC server, as other services reach it")
+			fs.Func("tokenizer", scorer.TokenizerUsage, func(value string) error {
+				tokenizer, err := scorer.ParseTokenizer(value)
+				cfg.Tokenizers = append(cfg.Tokenizers, tokenizer)
+				return err
+			})
 			fs.StringVar(&cfg.Instance, "instance", "", "name of this replica; default is the host's name with a random suffix")
 		},
 		func(ctx context.Context, p *daemon.Process) error {

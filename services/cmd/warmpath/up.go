@@ -16,6 +16,7 @@ import (
 	"github.com/warmpath/warmpath/libs/daemon"
 	"github.com/warmpath/warmpath/services/cmd/warmpath/up"
 	"github.com/warmpath/warmpath/services/ingest"
+	"github.com/warmpath/warmpath/services/scorer"
 )
 
 type upFlags struct {
@@ -41,6 +42,11 @@ func upCommand() *ffcli.Command {
 	fs.StringVar(&f.config.DataDir, "data-dir", defaultDataDir(), "`folder` for the event log of the embedded NATS server")
 	fs.StringVar(&f.config.Policy, "policy", "warm", "routing policy: warm, least-tokens, round-robin or random")
 	fs.IntVar(&f.config.Shards, "shards", 1, "number of index shards")
+	fs.Func("tokenizer", scorer.TokenizerUsage, func(value string) error {
+		tokenizer, err := scorer.ParseTokenizer(value)
+		f.config.Tokenizers = append(f.config.Tokenizers, tokenizer)
+		return err
+	})
 	fs.StringVar(&f.readyFile, "ready-file", "", "`file` to write the URLs to once the first request can be served")
 	fs.BoolVar(&f.noAuth, "no-auth", false, "listen on other than loopback addresses without API keys")
 	fs.TextVar(&f.level, "log-level", slog.LevelInfo, "least level to log: debug, info, warn, error")

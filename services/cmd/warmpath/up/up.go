@@ -33,6 +33,8 @@ type Config struct {
 	Policy  string // routing policy; empty is warm
 	Seed    uint64 // for the router's randomness
 	Shards  int    // index shards; 0 is 1
+	// Tokenizers are the scorer's.
+	Tokenizers []scorer.Tokenizer
 	// Process supplies log, metrics registry and health.
 	Process *daemon.Process
 	// Ready is called once, when the first request can be served.
@@ -123,7 +125,7 @@ func (s *stack) start(ctx context.Context, cfg Config, natsURL string) (Addresse
 	addresses.Scorer = "grpc://" + scorerListener.Addr().String()
 	s.run(ctx, "scorer", func(ctx context.Context) error {
 		return scorer.Run(ctx, scorer.Config{
-			NATS: natsURL, Instance: "scorer-0", Listener: scorerListener,
+			NATS: natsURL, Instance: "scorer-0", Listener: scorerListener, Tokenizers: cfg.Tokenizers,
 			Log: p.Log.With("component", "scorer"), Metrics: p.Registry, Health: p.Health,
 		})
 	})

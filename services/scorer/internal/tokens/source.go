@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sync/singleflight"
 
 	scorerv1 "github.com/warmpath/warmpath/proto/warmpath/scorer/v1"
+	"github.com/warmpath/warmpath/services/scorer/internal/bpe"
 )
 
 // Origin says where token ids came from.
@@ -17,7 +18,8 @@ type Origin string
 // The origins.
 const (
 	IDs      Origin = "ids"      // the request
-	Cache    Origin = "cache"    // an answer for the same prompt
+	Cache    Origin = "cache"    // an answer for the same prompt, or for all of its chunks
+	Local    Origin = "local"    // a tokenizer here, some of it from the cache
 	Tokenize Origin = "tokenize" // an engine of the pool
 )
 
@@ -33,6 +35,10 @@ type Options struct {
 	CacheBytes int64
 	// Seed keys the digests of the cache.
 	Seed uint64
+	// Tokenizers are those to use in place of engines, by pool, once an engine has agreed with them.
+	Tokenizers map[string]*bpe.Tokenizer
+	// Tried is called when an engine has agreed with a tokenizer for a model (nil), and when it does not (why).
+	Tried func(model string, err error)
 	// Report is called when the calls of an engine keep failing (with why) and when they work again (nil).
 	Report func(url string, err error)
 }
@@ -44,6 +50,7 @@ type Source struct {
 	cache   *cache
 	flights singleflight.Group
 	client  *client
+	local   *local
 }
 
 // New returns a Source that has called nobody yet.
@@ -56,6 +63,7 @@ func New(o Options) *Source {
 		o.CacheBytes = 64 << 20
 	}
 	s.cache = newCache(o.CacheBytes)
+	s.local = newLocal(o, s.cache, s.ask)
 	return s
 }
 
@@ -74,6 +82,9 @@ func (s *Source) Tokens(ctx context.Context, r *scorerv1.ScoreRequest) ([]uint32
 	}
 	if p.ids != nil {
 		return p.ids, IDs, nil
+	}
+	if ids, origin, ok, err := s.local.tokens(ctx, r, &p); ok {
+		return ids, origin, err
 	}
 	d := digestOf(s.seed, r, &p)
 	if ids, ok := s.cache.get(d); ok {
@@ -103,6 +114,15 @@ func (s *Source) Tokens(ctx context.Context, r *scorerv1.ScoreRequest) ([]uint32
 		}
 		return ids, Tokenize, nil
 	}
+}
+
+// ask asks an engine, whatever is kept.
+func (s *Source) ask(ctx context.Context, r *scorerv1.ScoreRequest) ([]uint32, error) {
+	p, why := read(r)
+	if why != nil {
+		return nil, why
+	}
+	return s.client.tokenize(ctx, r.GetPool(), body(r, &p))
 }
 
 // deadline of a call: the timeout and 1 ms for each 10 KB of text.
