@@ -24,6 +24,7 @@ var ablations = []withoutOne{
 	{"no-follow", policy.Follow, nil},
 	{"no-learn", policy.Learn, nil},
 	{"no-placements", 0, forgetPlacements},
+	{"no-turn", 0, asOfNow},
 	{"no-ledger", 0, scrapedOnly},
 }
 
@@ -58,6 +59,14 @@ func ablation(name string) ledger.Picker {
 func forgetPlacements(o *policy.Observation, _ *policy.State) {
 	for i := range o.Candidates {
 		o.Candidates[i].Matched -= o.Candidates[i].Placed
+	}
+}
+
+// asOfNow leaves what engines hold now, and what is under way, whatever they evict before the prompt's turn.
+func asOfNow(o *policy.Observation, _ *policy.State) {
+	for i := range o.Candidates {
+		c := &o.Candidates[i]
+		c.Matched, c.Placed, c.Leaving = c.Matched+c.Leaving, c.Placed+c.Leaving, 0
 	}
 }
 

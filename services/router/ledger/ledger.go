@@ -123,7 +123,8 @@ func (p *Pool) take(w *Wish, f *field, i int, now time.Time) *Reservation {
 	step := p.state.StepSeconds(c.Active-c.Waiting, c.DecodeContext)
 	r.step, r.steps = rate.Decode*step, p.state.StepsBefore(c, r.Uncached)*step
 	keys := w.Score.GetKeys()
-	r.placed = p.keyed.Place(at.number, keys[min(f.matched[i], len(keys)):])
+	r.placed = p.keyed.Place(at.number, keys[min(f.matched[i], cached/max(1, f.seen.BlockSize), len(keys)):])
+	at.recent.Sent(keys)
 	p.pieces.Sent(at.number, w.Chain, now)
 	at.health.chosen()
 	return r

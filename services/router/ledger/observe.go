@@ -58,7 +58,8 @@ func (p *Pool) observe(q *Wish, f *field, now time.Time) {
 		if q.Score != nil {
 			known := min(held, len(keys))
 			depth := p.keyed.Depth(w.number, keys, known)
-			c.Matched, c.Placed = depth*o.BlockSize, (depth-known)*o.BlockSize
+			left := w.remains(keys, depth, o.BlockSize)
+			c.Matched, c.Placed, c.Leaving = left*o.BlockSize, max(0, left-known)*o.BlockSize, (depth-left)*o.BlockSize
 		}
 		if !q.answeredFor(w) {
 			c.Matched = max(c.Matched, p.pieces.Depth(w.number, q.Chain, now)*placements.PieceBytes/bytesPerToken)

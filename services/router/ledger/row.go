@@ -8,6 +8,7 @@ import (
 
 	"github.com/warmpath/warmpath/libs/fleet"
 	scorerv1 "github.com/warmpath/warmpath/proto/warmpath/scorer/v1"
+	"github.com/warmpath/warmpath/services/router/internal/placements"
 	"github.com/warmpath/warmpath/services/router/policy"
 )
 
@@ -15,7 +16,8 @@ const coldDecay = 30 * time.Second // in which the memory of cold work falls to 
 
 // row is this router's ledger of one engine. The pool's lock guards it, but for streamed.
 type row struct {
-	number   uint32 // names the engine in placements; never used twice
+	number   uint32 // names the engine in placements; from 1, never used twice
+	recent   *placements.Recent
 	engine   fleet.Engine
 	listed   bool // the fleet's view has it
 	draining bool
@@ -93,13 +95,15 @@ func (p *Pool) sync(v *fleet.View) {
 	for _, e := range v.InPool(p.id) {
 		w := p.all[e.ID]
 		if w == nil {
-			p.numbers++
-			w = &row{number: p.numbers, state: &p.state}
+			w = &row{state: &p.state}
 			p.all[e.ID] = w
-		} else if w.engine.Generation != e.Generation {
-			// A new life has an empty cache; what was sent to the old one is forgotten with its number.
+		}
+		if w.number == 0 || w.engine.Generation != e.Generation {
 			p.numbers++
-			w.number, w.mapped, w.evicted, w.usage, w.queued = p.numbers, 0, false, 0, 0
+			w.begin(p.numbers)
+		}
+		if w.recent == nil || w.engine.Blocks != e.Blocks {
+			w.recent = placements.NewRecent(e.Blocks)
 		}
 		w.engine, w.listed, w.draining = e, true, v.Draining[e.ID]
 		p.rows = append(p.rows, w)

@@ -49,8 +49,9 @@ type Observation struct {
 // Candidate is an engine that may be chosen, with the router's own ledger of it. Zero capacity is unknown capacity.
 type Candidate struct {
 	Engine  string
-	Matched int  // tokens of the prompt's head that it holds, or will when placed requests have run
+	Matched int  // tokens of the prompt's head that it will hold when its turn comes: that it holds, or that placed requests compute
 	Placed  int  // of these, those that only placed requests speak for
+	Leaving int  // tokens after these that it holds, or that placed requests compute, but will have evicted by then
 	Guessed bool // Matched is the router's own approximation: nobody answers for the engine
 
 	Active        int // requests not finished
