@@ -26,7 +26,7 @@ fetch_python() {
 	local release mirror packages
 	# shellcheck disable=SC1091
 	release=$(. /etc/os-release && echo "${VERSION_CODENAME:-}")
-	[ "$release" = bookworm ] && command -v apt-get dpkg /usr/bin/python3 >/dev/null ||
+	[ "$release" = bookworm ] && command -v apt-get >/dev/null && command -v /usr/bin/python3 >/dev/null ||
 		lack "python3 has no module openai, and only for Debian bookworm is it known where to get it"
 	mirror=$(apt-get indextargets --format '$(REPO_URI) $(CODENAME) $(COMPONENT)' | awk '$2 == "bookworm" && $3 == "main" {print $1; exit}')
 	[ -n "$mirror" ] || lack "apt has no source for bookworm"
