@@ -410,14 +410,19 @@ def _():
 failed = []
 
 
+def say(line):
+    sys.stdout.write(line + "\n")  # whole, whatever other threads say
+    sys.stdout.flush()
+
+
 def run_group(checks):
     for name, run in checks:
         try:
             run()
-            print(f"ok {name}", flush=True)
+            say(f"ok {name}")
         except BaseException:  # noqa: BLE001 - whatever it is, it is the check's result
             failed.append(name)
-            print(f"failed {name}: {traceback.format_exc()}", flush=True)
+            say(f"failed {name}: {traceback.format_exc()}")
 
 
 threads = [threading.Thread(target=run_group, args=(checks,)) for checks in groups.values()]
