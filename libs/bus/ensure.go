@@ -13,9 +13,10 @@ const (
 	eventsAge     = 6 * time.Hour
 	requestsAge   = 24 * time.Hour
 	memberTTL     = 6 * time.Second
-	markerTTL     = time.Second // without it a watcher never hears of an expiry
-	leastBytes    = 1 << 20     // a store that cannot reserve this much is full
-	errCodeNoRoom = 10047       // the server's "insufficient storage resources available"
+	budgetTTL     = 10 * time.Minute // a minute's leases, long after it
+	markerTTL     = time.Second      // without it a watcher never hears of an expiry
+	leastBytes    = 1 << 20          // a store that cannot reserve this much is full
+	errCodeNoRoom = 10047            // the server's "insufficient storage resources available"
 )
 
 // Sizes bound the streams, in bytes. A stream never reserves more than half of what the server's store has left.
@@ -47,6 +48,9 @@ func (c *Conn) Ensure(ctx context.Context, s Sizes) error {
 		cfg := jetstream.KeyValueConfig{Bucket: name, Storage: jetstream.FileStorage}
 		if name == Members {
 			cfg.TTL, cfg.LimitMarkerTTL = memberTTL, markerTTL
+		}
+		if name == Budgets {
+			cfg.TTL = budgetTTL
 		}
 		if err := c.ensureBucket(ctx, cfg); err != nil {
 			return fmt.Errorf("ensure bucket %s: %w", name, err)

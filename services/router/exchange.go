@@ -19,6 +19,8 @@ type exchange struct {
 	res  *ledger.Reservation // the latest
 	line line                // of the first choice, but that the engine is the latest
 
+	predicted time.Duration // arrival to first byte, as foreseen at the first choice
+
 	retries int
 	status  int
 	outcome string
@@ -48,10 +50,12 @@ func (rt *router) exchange(w http.ResponseWriter, r *http.Request, q *request) {
 		rt.refuse(w, e)
 		return
 	}
+	x.wish.Gate = x.pool.door.gate
 	if e = x.choose(r.Context(), took); e != nil {
 		rt.refuse(w, e)
 		return
 	}
+	x.booked(time.Now())
 	defer x.end(r.Context())
 	resp, e := x.send(r.Context())
 	switch {
@@ -84,7 +88,8 @@ func (x *exchange) choose(ctx context.Context, scoring time.Duration) *openai.Er
 		return nil
 	}
 	x.res, x.line = res, newLine(x.wish, d)
-	x.line.ID, x.line.Us = x.q.id, stages{Tokenize: x.wish.Score.GetTokenizeUs(), Score: scoring.Microseconds(), Pick: picking.Microseconds()}
+	x.line.ID, x.line.Priority = x.q.id, x.q.caller.band
+	x.line.Us = stages{Tokenize: x.wish.Score.GetTokenizeUs(), Score: scoring.Microseconds(), Pick: picking.Microseconds()}
 	x.line.log(ctx, x.rt.log)
 	x.pool.count(func(t *totals) {
 		t.prompt += int64(res.Prompt)
@@ -98,6 +103,7 @@ func (x *exchange) end(ctx context.Context) {
 	x.res.Release(time.Now(), !x.first.IsZero(), x.outcome == outcomeOK || x.outcome == outcomeRefused && x.status < 500)
 	output := x.output()
 	x.pool.count(func(t *totals) { t.output += int64(output) })
+	x.account(output)
 	if x.outcome == outcomeOK && output > 0 {
 		x.pool.Finished(output)
 	}

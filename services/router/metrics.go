@@ -2,6 +2,7 @@ package router
 
 import (
 	"strconv"
+	"sync"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -21,6 +22,14 @@ type metrics struct {
 	uncached   *prometheus.GaugeVec
 	queued     *prometheus.GaugeVec
 	placements prometheus.Gauge
+	denied     *prometheus.CounterVec
+	unreadKeys prometheus.Counter
+	overBudget *prometheus.CounterVec
+	blind      prometheus.Counter
+	tokens     *prometheus.CounterVec
+	wait       *prometheus.HistogramVec
+	prediction *prometheus.GaugeVec
+	tenants    tenantLabels
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -31,7 +40,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 	gauge := func(name, help string, labels ...string) *prometheus.GaugeVec {
 		return with.NewGaugeVec(prometheus.GaugeOpts{Name: "warmpath_router_" + name, Help: help}, labels)
 	}
-	return &metrics{
+	m := &metrics{
 		requests: counter("requests_total", "Requests by status and outcome. Look at codes of 500 and above, and at outcome lost: "+
 			"engines that fail in the middle of an answer.", "code", "outcome"),
 		ttft: with.NewHistogramVec(prometheus.HistogramOpts{
@@ -54,7 +63,59 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		placements: with.NewGauge(prometheus.GaugeOpts{
 			Name: "warmpath_router_placements", Help: "Block keys that count as cached because their prompt was just placed. Growing without end: requests do not finish; report it.",
 		}),
+		denied: counter("denied_total", "Requests without a valid API key. Growth: a client has a wrong, revoked or expired key, or somebody guesses.", "reason"),
+		unreadKeys: with.NewCounter(prometheus.CounterOpts{
+			Name: "warmpath_router_unread_keys_total", Help: "Times that the file of API keys could not be read; those known stay in force. Growing: mend the file, the log says where.",
+		}),
+		overBudget: counter("over_budget_total", "Requests refused because the tenant's budget of the minute was spent. The tenant's business, or a budget that is too small.", "tenant"),
+		blind: with.NewCounter(prometheus.CounterOpts{
+			Name: "warmpath_router_blind_budgets_total", Help: "Requests whose tenant's budget could not be leased from NATS, so that this router spent its own share. Growth: look at NATS.",
+		}),
+		tokens: counter("tokens_total", "Tokens used by tenants, by kind: prompt, of these cached, completion. Never an alarm: for bills and capacity.", "tenant", "model", "kind"),
+		wait: with.NewHistogramVec(prometheus.HistogramOpts{
+			Name: "warmpath_router_queue_seconds", Help: "Time that requests waited in the router for room on an engine. High: add engines.",
+			Buckets: prometheus.ExponentialBuckets(.001, 4, 9),
+		}, []string{"pool"}),
+		prediction: gauge("ttft_prediction_error", "Median relative error of the predicted TTFT over the latest requests. Above 0.5 for long: the engines do other work than ours, or share their GPUs.", "pool"),
 	}
+	return m
+}
+
+// mostTenants bounds the tenants that metrics name; those above it are together.
+const mostTenants = 500
+
+// tenantLabels are the tenants that metrics name.
+type tenantLabels struct {
+	mu    sync.Mutex
+	named map[string]bool
+}
+
+// tenant is the label of a tenant: its name, `none` without a key, `other` when there are too many.
+func (m *metrics) tenant(name string) string {
+	if name == "" {
+		return "none"
+	}
+	l := &m.tenants
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.named[name] {
+		return name
+	}
+	if len(l.named) >= mostTenants {
+		return "other"
+	}
+	if l.named == nil {
+		l.named = make(map[string]bool)
+	}
+	l.named[name] = true
+	return name
+}
+
+// used counts the tokens of a request that has ended. The model is one that the fleet knows.
+func (m *metrics) used(tenant, model string, prompt, cached, output int) {
+	m.tokens.WithLabelValues(tenant, model, "prompt").Add(float64(max(0, prompt)))
+	m.tokens.WithLabelValues(tenant, model, "cached").Add(float64(max(0, cached)))
+	m.tokens.WithLabelValues(tenant, model, "completion").Add(float64(max(0, output)))
 }
 
 // request counts a finished request. Statuses are the engines' and ours: few.

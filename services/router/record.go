@@ -41,12 +41,17 @@ type record struct {
 	Keys       []byte  `json:"keys,omitempty"` // block keys, 8 bytes each, little endian, the first 2,048
 	Source     string  `json:"source,omitempty"`
 
+	Tenant string  `json:"tenant,omitempty"`
+	Tier   string  `json:"tier,omitempty"`
+	Waited float64 `json:"queued_s"` // in the router, for room or for an engine
+
 	PromptTokens    int      `json:"prompt_tokens"` // predicted; measured where the engine reported usage
 	CachedPredicted int      `json:"cached_predicted"`
 	CachedMeasured  *int     `json:"cached_measured"` // null is no report
 	OutputTokens    int      `json:"output_tokens"`
-	TTFT            *float64 `json:"ttft_s"` // null without a first byte of a stream
-	ITL             *float64 `json:"itl_s"`  // mean; null below two tokens
+	TTFT            *float64 `json:"ttft_s"`           // null without a first byte of a stream
+	TTFTPredicted   float64  `json:"ttft_predicted_s"` // at the first choice
+	ITL             *float64 `json:"itl_s"`            // mean; null below two tokens
 	Seconds         float64  `json:"seconds"`
 	Retries         int      `json:"retries"`
 	Status          int      `json:"status"`
@@ -77,6 +82,7 @@ func (x *exchange) record(router string, now time.Time) *record {
 		Generation: x.res.Engine.Generation, Policy: string(x.rt.policy), PromptTokens: x.res.Prompt, CachedPredicted: x.res.Cached,
 		OutputTokens: x.output(), Seconds: now.Sub(x.q.arrived).Seconds(),
 		Retries: x.retries, Status: x.status, Outcome: x.outcome,
+		Tenant: x.q.caller.tenant(), Tier: x.q.caller.tier(), Waited: x.q.place.waited.Seconds(), TTFTPredicted: x.predicted.Seconds(),
 	}
 	if x.usage != nil {
 		r.PromptTokens = x.usage.Prompt

@@ -90,6 +90,7 @@ func (x *exchange) started(now time.Time) {
 	if x.first.IsZero() {
 		x.first = now
 		x.res.FirstByte(now)
+		x.pool.door.wake()
 	}
 	x.last = now
 }

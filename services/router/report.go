@@ -19,7 +19,8 @@ type totals struct {
 	prompt   int64 // prompt tokens at dispatch
 	uncached int64 // of these, not cached at dispatch
 	output   int64
-	queued   int64 // requests that wait for an engine now
+	queued   int64 // requests that wait for an engine, or for room on one, now
+	shed     int64 // of those that waited, refused
 	inflight int64
 }
 
@@ -28,6 +29,8 @@ type pool struct {
 	*ledger.Pool
 
 	id    string
+	door  door
+	wrong predictionErrors
 	mu    sync.Mutex // of total; the ledger has its own
 	total totals
 }
@@ -42,6 +45,8 @@ type report struct {
 	UncachedTokens int64                 `json:"uncached_tokens"`
 	OutputTokens   int64                 `json:"output_tokens"`
 	Queued         int64                 `json:"queued"`
+	QueuedTokens   int64                 `json:"queued_tokens"` // of those, prompt to compute and output, as foreseen
+	Shed           int64                 `json:"shed"`          // requests that waited and were refused
 	Inflight       int64                 `json:"inflight"`
 	Finished       int64                 `json:"finished"`
 	Engines        map[string]engineLoad `json:"engines"`
@@ -61,7 +66,7 @@ func (p *pool) report(router string, started time.Time) report {
 	r := report{
 		Router: router, Started: started.Unix(), Pool: p.id,
 		Arrivals: t.arrivals, PromptTokens: t.prompt, UncachedTokens: t.uncached, OutputTokens: t.output,
-		Queued: t.queued, Inflight: t.inflight, Finished: t.finished, Engines: make(map[string]engineLoad, len(loads)),
+		Queued: t.queued, QueuedTokens: p.door.tokens(), Shed: t.shed, Inflight: t.inflight, Finished: t.finished, Engines: make(map[string]engineLoad, len(loads)),
 	}
 	for id, l := range loads {
 		r.Engines[id] = engineLoad{l.Active, l.Uncached}
@@ -100,6 +105,7 @@ func (rt *router) sendReports() {
 		size += p.Size().Keys
 		r := p.report(rt.instance, rt.started)
 		rt.metrics.observe(&r)
+		rt.metrics.prediction.WithLabelValues(id).Set(p.wrong.median())
 		data, err := json.Marshal(r)
 		if err == nil {
 			err = rt.bus.Send(bus.ReportSubject(id, rt.instance), data)

@@ -9,6 +9,7 @@ import (
 	"github.com/warmpath/warmpath/libs/fleet"
 	"github.com/warmpath/warmpath/libs/openai"
 	scorerv1 "github.com/warmpath/warmpath/proto/warmpath/scorer/v1"
+	"github.com/warmpath/warmpath/services/router/internal/tenants"
 )
 
 // request is what the router reads in one request. It belongs to the request's goroutine.
@@ -28,6 +29,13 @@ type request struct {
 	salt    string
 	stream  bool
 	ownsUse bool // the client asked for the usage chunk itself
+
+	caller caller
+	slo    SLO
+	place  place
+	charge tenants.Charge
+	prompt int // tokens of the prompt and the answer, once they are known
+	output int
 }
 
 func badRequest(param, message string) *openai.Error {

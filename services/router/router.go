@@ -25,8 +25,10 @@ import (
 	"github.com/warmpath/warmpath/libs/bus"
 	"github.com/warmpath/warmpath/libs/daemon"
 	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/services/router/internal/tenants"
 	"github.com/warmpath/warmpath/services/router/ledger"
 	"github.com/warmpath/warmpath/services/router/policy"
+	"github.com/warmpath/warmpath/services/router/queue"
 )
 
 const (
@@ -45,6 +47,11 @@ type Config struct {
 	Policy    string        // warm, least-tokens, round-robin or random; "" is warm
 	Seed      uint64        // of ties and of random; equal seeds and requests give equal choices
 	Hold      time.Duration // how long a request waits for a pool's first engine; 0 is 10 s
+	QueueTTL  time.Duration // how long a request waits for room on the engines; 0 is 1 min
+	SLO       SLO           // what requests should keep; without one, engines queue for themselves up to 30 s
+	BodyBytes int64         // of all request bodies under way; 0 is 1 GiB
+	Keys      string        // file or folder of API keys, followed while it changes; keys in NATS count too
+	NoAuth    bool          // serve who has no key, also on addresses that others reach
 	EngineKey string        // API key of the engines; "" is the environment's VLLM_API_KEY, as for ingest
 
 	Log     *slog.Logger          // nil is slog.Default()
@@ -55,7 +62,6 @@ type Config struct {
 // fleetView is what the router needs of a fleet.Watcher.
 type fleetView interface {
 	View() *fleet.View
-	Changed() <-chan struct{}
 }
 
 // sender is what the router needs of a bus.Conn.
@@ -78,6 +84,9 @@ type router struct {
 	bodyTime  time.Duration
 	transport http.RoundTripper
 	retries   retryBudget
+	keys      tenants.Keys
+	budgets   tenants.Budgets
+	memory    *memory
 	bodies    sync.Pool // of *body
 	chunks    sync.Pool // of *[]byte
 
@@ -110,6 +119,9 @@ func Run(ctx context.Context, cfg Config) error {
 		return stopped(ctx, err)
 	}
 	rt.fleet, rt.bus = watcher, conn
+	if err := rt.followTenants(ctx, life, conn, listener.Addr()); err != nil {
+		return stopped(ctx, err)
+	}
 	defer rt.scorers.close()
 	return rt.serveAll(ctx, life, end, conn, listener)
 }
@@ -148,12 +160,16 @@ func newRouter(cfg Config) (*router, error) {
 	if cfg.Instance == "" {
 		cfg.Instance = fleet.NewInstance()
 	}
+	cfg.QueueTTL, cfg.BodyBytes = cmp.Or(cfg.QueueTTL, defaultQueueTTL), cmp.Or(cfg.BodyBytes, defaultBodyBytes)
 	cfg.EngineKey = cmp.Or(cfg.EngineKey, os.Getenv("VLLM_API_KEY"))
-	return &router{
+	rt := &router{
 		cfg: cfg, policy: name, started: time.Now(), log: cfg.Log, metrics: newMetrics(cfg.Metrics),
 		instance: strings.NewReplacer(".", "-", "*", "-", ">", "-", " ", "-").Replace(cfg.Instance),
 		scorers:  scorers{least: scoreTime}, bodyTime: bodyTime, transport: newTransport(), pools: make(map[string]*pool),
-	}, nil
+		memory: newMemory(cfg.BodyBytes),
+	}
+	rt.budgets = tenants.Budgets{Store: noStore{}, Routers: rt.routers, Blind: rt.metrics.blind.Inc}
+	return rt, nil
 }
 
 func (rt *router) serveAll(ctx, life context.Context, end func(), conn *bus.Conn, listener net.Listener) error {
@@ -189,6 +205,8 @@ func (rt *router) pool(id string) *pool {
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(id)) // a hash never fails
 		p = &pool{id: id, Pool: ledger.NewPool(id, rt.pick, rt.cfg.Seed^h.Sum64(), rt.started)}
+		p.door = door{rt: rt, pool: p, gate: rt.cfg.SLO.gate()}
+		p.door.queue.Limits = queue.Limits{Requests: queueRequests, TenantRequests: tenantRequests}
 		rt.pools[id] = p
 	}
 	return p

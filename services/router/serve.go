@@ -41,8 +41,8 @@ func (rt *router) handler() http.Handler {
 		}
 		rt.serve(w, r, scorerv1.Kind_KIND_UNSPECIFIED)
 	})
-	mux.HandleFunc("GET /v1/models", rt.models)
-	mux.HandleFunc("GET /v1/models/{id...}", rt.model)
+	mux.HandleFunc("GET /v1/models", rt.known(rt.models))
+	mux.HandleFunc("GET /v1/models/{id...}", rt.known(rt.model))
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	if gatherer, ok := rt.cfg.Metrics.(prometheus.Gatherer); ok {
 		mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{EnableOpenMetrics: true}))
@@ -68,6 +68,12 @@ func (rt *router) noPath(w http.ResponseWriter, r *http.Request) {
 // refuse answers with an error of ours and counts it.
 func (rt *router) refuse(w http.ResponseWriter, e *openai.Error) {
 	rt.metrics.request(e.Status, "refused")
+	if why := droppedBecause(e.Code); why != "" {
+		w.Header().Set(reasonHeader, why)
+	}
+	if e.Status == http.StatusUnauthorized {
+		w.Header().Set("WWW-Authenticate", "Bearer")
+	}
 	e.Write(w)
 }
 
@@ -80,9 +86,21 @@ func (rt *router) serve(w http.ResponseWriter, r *http.Request, kind scorerv1.Ki
 		return
 	}
 	var e *openai.Error
-	if q.body, e = rt.readBody(w, r); e == nil {
+	if q.caller, e = rt.authenticate(r.Header, q.arrived); e != nil {
+		rt.refuse(w, e)
+		return
+	}
+	taken, e := rt.memory.take(r.Context(), r.ContentLength)
+	if e == nil {
+		defer func() { rt.memory.give(taken) }()
+		q.body, e = rt.readBody(w, r)
+	}
+	if e == nil {
 		defer q.body.release()
-		e = rt.admit(r.Context(), q)
+		taken = rt.memory.keep(taken, int64(len(q.body.raw)))
+		defer q.settle()
+		defer q.left()
+		e = rt.admit(r.Context(), w.Header(), q)
 	}
 	if q.pool.ID != "" { // it has arrived, so it will have finished, however it ends
 		defer rt.pool(q.pool.ID).count(func(t *totals) { t.finished++ })
@@ -113,8 +131,8 @@ func (rt *router) readBody(w http.ResponseWriter, r *http.Request) (*body, *open
 	return readBody(&rt.bodies, r)
 }
 
-// admit checks a request, finds its pool and waits until the pool has an engine.
-func (rt *router) admit(ctx context.Context, q *request) *openai.Error {
+// admit checks a request, finds its pool, charges its tenant and waits until the pool has room.
+func (rt *router) admit(ctx context.Context, answer http.Header, q *request) *openai.Error {
 	if e := q.read(); e != nil {
 		return e
 	}
@@ -125,34 +143,11 @@ func (rt *router) admit(ctx context.Context, q *request) *openai.Error {
 	}
 	p := rt.pool(q.pool.ID)
 	p.count(func(t *totals) { t.arrivals++ })
-	if p.Ready(rt.fleet.View(), q.model) {
-		return nil
+	q.slo, q.place.guess = rt.sloOf(q.header), p.cost(q)
+	if e := rt.spend(ctx, answer, q); e != nil {
+		return e
 	}
-	return rt.hold(ctx, p, q)
-}
-
-// hold waits for the first engine of a pool, and no longer than the client does.
-func (rt *router) hold(ctx context.Context, p *pool, q *request) *openai.Error {
-	p.count(func(t *totals) { t.queued++ })
-	defer p.count(func(t *totals) { t.queued-- })
-	timer := time.NewTimer(rt.cfg.Hold)
-	defer timer.Stop()
-	for {
-		changed := rt.fleet.Changed()
-		if p.Ready(rt.fleet.View(), q.model) {
-			return nil
-		}
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			return nil // nobody is left to answer
-		case <-timer.C:
-			return &openai.Error{
-				Status: http.StatusServiceUnavailable, Code: "no_engine", RetryAfter: rt.cfg.Hold,
-				Message: "no engine serves the model now; it may be starting",
-			}
-		}
-	}
+	return p.door.enter(ctx, q)
 }
 
 func unknownModel(model string) *openai.Error {

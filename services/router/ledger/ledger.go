@@ -67,6 +67,7 @@ type Wish struct {
 	Streams bool                    // the answer is a stream, so that its first byte tells when its prefill is done
 	Model   string                  // as the client named it
 	Without map[string]bool         // engine ids that have failed it; may be nil
+	Gate    Gate                    // engines that are full by it are passed over while others are not
 	Split   Splitter                // allows another engine to compute the prompt; nil where one engine is to do all
 }
 
@@ -81,6 +82,7 @@ func (p *Pool) Reserve(v *fleet.View, w *Wish, now time.Time) (*Reservation, *De
 	if p.usable(w, now); len(p.decode.rows) == 0 {
 		return nil, nil
 	}
+	p.withRoom(w, now)
 	p.hear(w.Score.GetEngines())
 	p.observe(w, &p.decode, now)
 	var pair policy.Pair
@@ -122,6 +124,7 @@ func (p *Pool) take(w *Wish, f *field, i int, now time.Time) *Reservation {
 	r.alone = len(at.waiting) == 0 && r.Uncached >= leastUncached && c.Usage < fullUsage
 	step := p.state.StepSeconds(c.Active-c.Waiting, c.DecodeContext)
 	r.step, r.steps = rate.Decode*step, p.state.StepsBefore(c, r.Uncached)*step
+	r.predicted = at.waitLeft(p, now) + rate.Prefill*r.seconds + rate.Decode*r.steps
 	keys := w.Score.GetKeys()
 	r.placed = p.keyed.Place(at.number, keys[min(f.matched[i], cached/max(1, f.seen.BlockSize), len(keys)):])
 	at.recent.Sent(keys)

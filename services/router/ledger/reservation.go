@@ -24,26 +24,27 @@ type Reservation struct {
 	// holds the reservation tells of it by PrefillDone or PrefillFailed only; Release ends both.
 	Prefill *Reservation
 
-	pool     *Pool
-	row      *row
-	seconds  float64
-	sent     time.Time
-	expected time.Time // when an answer that does not stream is taken to decode
-	streams  bool
-	alone    bool      // nobody waited there when it was chosen: its first byte teaches the engine's rates
-	step     float64   // seconds of a step there, at the choice
-	steps    float64   // seconds of its TTFT that are other steps, as the profile says
-	remote   bool      // its KV comes from a prefill engine
-	computed time.Time // when that was done
-	quiet    bool      // nothing else held it up then
-	gaps     int       // between tokens, seen so far
-	decoding float64   // their sum in seconds
-	began    work      // of the row, when this one's prefill was done
-	streamed int64
-	first    bool
-	ended    bool
-	placed   *placements.Placement
-	heads    []uint64
+	pool      *Pool
+	row       *row
+	seconds   float64
+	sent      time.Time
+	expected  time.Time // when an answer that does not stream is taken to decode
+	streams   bool
+	alone     bool      // nobody waited there when it was chosen: its first byte teaches the engine's rates
+	step      float64   // seconds of a step there, at the choice
+	steps     float64   // seconds of its TTFT that are other steps, as the profile says
+	remote    bool      // its KV comes from a prefill engine
+	predicted float64   // seconds to its first byte, at the choice
+	computed  time.Time // when that was done
+	quiet     bool      // nothing else held it up then
+	gaps      int       // between tokens, seen so far
+	decoding  float64   // their sum in seconds
+	began     work      // of the row, when this one's prefill was done
+	streamed  int64
+	first     bool
+	ended     bool
+	placed    *placements.Placement
+	heads     []uint64
 }
 
 // FirstByte says that the engine has begun to answer: the request decodes from now on.

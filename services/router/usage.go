@@ -1,0 +1,163 @@
+package router
+
+import (
+	"context"
+	"errors"
+	"math"
+	"net/http"
+	"slices"
+	"strconv"
+	"sync"
+	"time"
+
+	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/libs/openai"
+)
+
+var errNoStore = errors.New("there is no store of budgets")
+
+// noStore stands in until NATS is met: every lease fails, and the router spends its own share.
+type noStore struct{}
+
+func (noStore) Lease(context.Context, string, int64, fleet.Budget, fleet.Budget) (got, leased fleet.Budget, err error) {
+	return got, leased, errNoStore
+}
+
+// routers counts the routers that share budgets.
+func (rt *router) routers() (n int) {
+	for _, m := range rt.fleet.View().Members {
+		if m.Service == "router" {
+			n++
+		}
+	}
+	return n
+}
+
+// spend charges the tenant of a request for what it is thought to cost, and tells the client what is left.
+func (rt *router) spend(ctx context.Context, answer http.Header, q *request) *openai.Error {
+	key := q.caller.key
+	if key == nil {
+		return nil
+	}
+	now := time.Now()
+	cost := int64(q.place.guess.prompt + q.place.guess.output)
+	charge, left, ok := rt.budgets.Spend(ctx, key, cost, now)
+	q.charge = charge
+	limits(answer, "requests", left.Limit.Requests, left.Left.Requests, left.Reset)
+	limits(answer, "tokens", left.Limit.Tokens, left.Left.Tokens, left.Reset)
+	if ok {
+		return nil
+	}
+	rt.metrics.overBudget.WithLabelValues(rt.metrics.tenant(key.Tenant)).Inc()
+	message := "the budget of this minute is spent"
+	if left.Limit.Tokens > 0 && cost > left.Limit.Tokens {
+		message = "the request needs more tokens than the budget of a minute has"
+	}
+	return &openai.Error{Status: http.StatusTooManyRequests, Code: codeOverBudget, RetryAfter: left.Reset, Message: message}
+}
+
+// limits sets the headers by which OpenAI's API tells what is left of a budget.
+func limits(h http.Header, what string, limit, left int64, reset time.Duration) {
+	if limit == 0 {
+		return
+	}
+	h.Set("X-Ratelimit-Limit-"+what, strconv.FormatInt(limit, 10))
+	h.Set("X-Ratelimit-Remaining-"+what, strconv.FormatInt(left, 10))
+	h.Set("X-Ratelimit-Reset-"+what, reset.Round(time.Millisecond).String())
+}
+
+// account notes what a request used, when it has ended: for its tenant's budget, and for who bills.
+func (x *exchange) account(output int) {
+	q := x.q
+	q.prompt, q.output = x.res.Prompt, output
+	cached := 0
+	if x.usage != nil {
+		q.prompt, cached = x.usage.Prompt, x.usage.Cached
+	}
+	if x.first.IsZero() && x.usage == nil {
+		q.prompt = 0 // no engine has computed it
+	}
+	m := x.rt.metrics
+	m.wait.WithLabelValues(x.pool.id).Observe(q.place.waited.Seconds())
+	m.used(m.tenant(q.caller.tenant()), q.model, q.prompt, cached, output)
+	if x.q.stream && !x.first.IsZero() {
+		x.pool.wrong.add(x.predicted.Seconds(), x.first.Sub(q.arrived).Seconds())
+	}
+}
+
+// settle corrects what the tenant of a request was charged, when it has ended.
+func (q *request) settle() {
+	if q.prompt+q.output == 0 {
+		q.charge.Undo(time.Now())
+		return
+	}
+	q.charge.Settle(int64(q.prompt+q.output), time.Now())
+}
+
+// booked tells the door that the request has an engine, and notes when the first byte is expected: what has passed, and
+// what the ledger foresees.
+func (x *exchange) booked(now time.Time) {
+	x.q.booked(x.res.Uncached)
+	x.predicted = now.Sub(x.q.arrived) + x.res.Predicted()
+}
+
+// sloOf is what one request should keep: what its client says, or else the pool's objectives. It moves the request in
+// the turn of its own tenant only, so that anybody may say it.
+func (rt *router) sloOf(h http.Header) SLO {
+	s := rt.cfg.SLO
+	for _, name := range []string{"X-Llm-D-Slo-Ttft-Ms", "X-Slo-Ttft-Ms"} {
+		if d := milliseconds(h.Get(name)); d > 0 {
+			s.TTFT = d
+			break
+		}
+	}
+	for _, name := range []string{"X-Llm-D-Slo-Tpot-Ms", "X-Slo-Tpot-Ms"} {
+		if d := milliseconds(h.Get(name)); d > 0 {
+			s.ITL = d
+			break
+		}
+	}
+	return s
+}
+
+// milliseconds reads a number of them, within a day; 0 is none.
+func milliseconds(s string) time.Duration {
+	ms, err := strconv.ParseFloat(s, 64)
+	if err != nil || !(ms > 0) || ms > 86_400_000 {
+		return 0
+	}
+	return time.Duration(ms * float64(time.Millisecond))
+}
+
+const errorsKept = 255
+
+// predictionErrors are the latest relative errors of predicted TTFT.
+type predictionErrors struct {
+	mu     sync.Mutex
+	latest []float64
+	next   int
+}
+
+func (p *predictionErrors) add(predicted, measured float64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	e := math.Abs(predicted-measured) / max(measured, 1e-6)
+	if len(p.latest) < errorsKept {
+		p.latest = append(p.latest, e)
+		return
+	}
+	p.latest[p.next] = e
+	p.next = (p.next + 1) % errorsKept
+}
+
+// median is that of the latest; 0 of none.
+func (p *predictionErrors) median() float64 {
+	p.mu.Lock()
+	sorted := slices.Clone(p.latest)
+	p.mu.Unlock()
+	if len(sorted) == 0 {
+		return 0
+	}
+	slices.Sort(sorted)
+	return sorted[len(sorted)/2]
+}
