@@ -53,6 +53,8 @@ func bans() []ban {
 		{from: "services/router/ledger", to: "github.com/prometheus/", why: "it decides and counts nothing: the simulator runs it unchanged"},
 		{from: "services/router/policy", to: "github.com/", why: cores},
 		{from: "services/router/policy", to: "google.golang.org/", why: cores},
+		{from: "services/router/queue", to: "github.com/", why: cores},
+		{from: "services/router/queue", to: "google.golang.org/", why: cores},
 		{from: "services/autoscaler/decide", to: "github.com/", why: cores},
 		{from: "services/autoscaler/decide", to: "google.golang.org/", why: cores},
 	}

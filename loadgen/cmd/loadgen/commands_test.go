@@ -265,7 +265,7 @@ func TestUpExplainsWhatIsWrong(t *testing.T) {
 		want string
 	}{
 		"no engine":     {[]string{"up"}, "--engine URL"},
-		"open address":  {[]string{"up", "--engine", "http://127.0.0.1:1", "--listen", "0.0.0.0:0"}, "--no-auth"},
+		"open address":  {[]string{"up", "--engine", "http://127.0.0.1:1", "--listen", "0.0.0.0:0", "--ops", "127.0.0.1:0", "--data-dir", t.TempDir()}, "--no-auth"},
 		"same ports":    {[]string{"up", "--engine", "http://127.0.0.1:1", "--engine", "http://127.0.0.1:2", "--listen", "127.0.0.1:0", "--ops", "127.0.0.1:0", "--data-dir", t.TempDir()}, "--kv-events-config"},
 		"bad engine":    {[]string{"up", "--engine", "http://127.0.0.1:1,ranks=0"}, "ranks=0"},
 		"unknown flag":  {[]string{"up", "--engin", "http://127.0.0.1:1"}, "engin"},

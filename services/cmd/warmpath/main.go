@@ -25,7 +25,7 @@ vLLM must publish its KV events for that:
 
   vllm serve MODEL --port 8000 --enable-prefix-caching --kv-events-config \
     '{"enable_kv_cache_events":true,"publisher":"zmq","endpoint":"tcp://*:5557","replay_endpoint":"tcp://*:5558"}'`,
-		Subcommands: []*ffcli.Command{upCommand(), eventsCommand()},
+		Subcommands: []*ffcli.Command{upCommand(), keysCommand(), eventsCommand()},
 		Exec:        daemon.NoVerb,
 	}
 }

@@ -24,7 +24,6 @@ type upFlags struct {
 	enginesFile string
 	ops         string
 	readyFile   string
-	noAuth      bool
 	level       slog.Level
 }
 
@@ -48,7 +47,10 @@ func upCommand() *ffcli.Command {
 		return err
 	})
 	fs.StringVar(&f.readyFile, "ready-file", "", "`file` to write the URLs to once the first request can be served")
-	fs.BoolVar(&f.noAuth, "no-auth", false, "listen on other than loopback addresses without API keys")
+	fs.StringVar(&f.config.Keys, "keys", "", "`file` or folder of API keys, read again when it changes")
+	fs.BoolVar(&f.config.NoAuth, "no-auth", false, "serve who has no API key, also on other than loopback addresses")
+	fs.DurationVar(&f.config.SLO.TTFT, "slo-ttft", 0, "what the time to the first token should keep; 0 is no objective")
+	fs.DurationVar(&f.config.SLO.ITL, "slo-itl", 0, "what the time between tokens should keep; 0 is no objective")
 	fs.TextVar(&f.level, "log-level", slog.LevelInfo, "least level to log: debug, info, warn, error")
 	return &ffcli.Command{
 		Name:       "up",
@@ -74,9 +76,6 @@ func (f *upFlags) run(ctx context.Context, args []string) error {
 	}
 	if len(f.config.Engines) == 0 {
 		return errors.New("no engine: give at least one --engine URL (see warmpath up --help)")
-	}
-	if err := refuseOpenAddress(f.config.Listen, f.noAuth); err != nil {
-		return err
 	}
 	listener, err := net.Listen("tcp", f.ops)
 	if err != nil {
@@ -108,18 +107,6 @@ func announce(a up.Addresses, engines int) {
 
 Ctrl-C drains and exits.
 `, engines, a.Router, a.Metrics)
-}
-
-// refuseOpenAddress keeps an unauthenticated API off the network unless the operator asks for it.
-func refuseOpenAddress(listen string, noAuth bool) error {
-	host, _, err := net.SplitHostPort(listen)
-	if err != nil {
-		return fmt.Errorf("--listen %s: %w", listen, err)
-	}
-	if ip := net.ParseIP(host); noAuth || host == "localhost" || (ip != nil && ip.IsLoopback()) {
-		return nil
-	}
-	return fmt.Errorf("--listen %s is reachable from other machines and no API keys are set; add --no-auth if that is meant", listen)
 }
 
 func defaultDataDir() string {

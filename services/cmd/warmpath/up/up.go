@@ -31,6 +31,9 @@ type Config struct {
 	Listen  string // router, host:port; port 0 picks a free one
 	DataDir string // the embedded NATS server keeps its streams here; locked while in use
 	Policy  string // routing policy; empty is warm
+	Keys    string // file or folder of API keys; empty is none
+	NoAuth  bool   // serve who has no key, also on addresses that others reach
+	SLO     router.SLO
 	Seed    uint64 // for the router's randomness
 	Shards  int    // index shards; 0 is 1
 	// Tokenizers are the scorer's.
@@ -143,6 +146,7 @@ func (s *stack) start(ctx context.Context, cfg Config, natsURL string) (Addresse
 	s.run(ctx, "router", func(ctx context.Context) error {
 		return router.Run(ctx, router.Config{
 			NATS: natsURL, Instance: "router-0", Listener: routerListener, Policy: cfg.Policy, Seed: cfg.Seed,
+			Keys: cfg.Keys, NoAuth: cfg.NoAuth, SLO: cfg.SLO,
 			Log: p.Log.With("component", "router"), Metrics: p.Registry, Health: p.Health,
 		})
 	})
