@@ -43,7 +43,7 @@ func hop(name string) bool {
 func ours(name string) bool {
 	switch name {
 	case "Authorization", "X-Api-Key", "Cookie", "Accept-Encoding", "Content-Length", "Host", "Expect", "Prefer",
-		"Priority", "X-Priority", "X-Request-Priority", requestIDHeader:
+		"Priority", "X-Priority", "X-Request-Priority", "Epp-Profile", requestIDHeader:
 		return true
 	}
 	for _, prefix := range []string{

@@ -1,0 +1,407 @@
+package router
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"net/http"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/services/router/internal/tenants"
+)
+
+// oneAtATime is an objective by which an engine takes one sequence.
+var oneAtATime = SLO{ITL: time.Microsecond}
+
+// turnstile is an engine that says which prompt it got and answers when it is told to.
+type turnstile struct {
+	got chan string
+	go1 chan struct{}
+
+	mu      sync.Mutex
+	headers []http.Header
+}
+
+func (g *rig) addTurnstile(name string) *turnstile {
+	e := &turnstile{got: make(chan string, 1000), go1: make(chan struct{}, 1000)}
+	g.addEngine(name, func(w http.ResponseWriter, r *http.Request) {
+		var body struct{ Prompt string }
+		raw, _ := io.ReadAll(r.Body)
+		_ = json.Unmarshal(raw, &body)
+		e.mu.Lock()
+		e.headers = append(e.headers, r.Header.Clone())
+		e.mu.Unlock()
+		e.got <- strings.TrimRight(body.Prompt, ".")
+		select {
+		case <-e.go1:
+		case <-r.Context().Done():
+			return
+		case <-g.t.Context().Done(): // the test has failed
+			return
+		}
+		w.Header().Set("Content-Type", "application/json")
+		_, _ = io.WriteString(w, okAnswer)
+	})
+	return e
+}
+
+// next is the prompt that the engine gets next, once it may end what it has.
+func (e *turnstile) next(t *testing.T) string {
+	t.Helper()
+	e.go1 <- struct{}{}
+	return e.now(t)
+}
+
+func (e *turnstile) now(t *testing.T) string {
+	t.Helper()
+	select {
+	case prompt := <-e.got:
+		return prompt
+	case <-time.After(20 * time.Second):
+		t.Fatal("the engine got nothing")
+		return ""
+	}
+}
+
+// send posts in the background, and returns once the request waits in the queue.
+func (g *rig) send(wait *sync.WaitGroup, prompt, key string, change ...func(http.Header)) {
+	g.t.Helper()
+	before := g.waiting()
+	wait.Go(func() { g.ask(prompt, key, change...) })
+	g.eventually("a request in the queue", func() bool { return g.waiting() > before })
+}
+
+func (g *rig) waiting() int64 { return g.rt.pool(poolRecord.ID).door.waiting.Load() }
+
+func (g *rig) ask(prompt, key string, change ...func(http.Header)) (*http.Response, string) {
+	return g.post("/v1/completions", fmt.Sprintf(`{"model":%q,"prompt":%q,"max_tokens":1}`, model, prompt), func(r *http.Request) {
+		if key != "" {
+			r.Header.Set("Authorization", "Bearer "+key)
+		}
+		for _, f := range change {
+			f(r.Header)
+		}
+	})
+}
+
+// fill occupies an engine that takes one request at a time.
+func (g *rig) fill(wait *sync.WaitGroup, e *turnstile, key string) {
+	g.t.Helper()
+	wait.Go(func() { g.ask("first", key) })
+	select {
+	case <-e.got:
+	case <-time.After(20 * time.Second):
+		g.t.Fatal("the engine got nothing")
+	}
+}
+
+func (g *rig) setKeys(keys ...fleet.APIKey) {
+	for i := range keys {
+		keys[i].Hash = fleet.KeyHash("key-of-" + keys[i].Tenant)
+		if err := keys[i].Check(); err != nil {
+			g.t.Fatal(err)
+		}
+	}
+	g.rt.keys.Set(tenants.File, keys)
+}
+
+func TestOnlyKnownKeysAreServed(t *testing.T) {
+	g := newRig(t, Config{EngineKey: "of-the-engine"})
+	e := g.addTurnstile("e1")
+	e.go1 <- struct{}{}
+	if resp, _ := g.ask("open", ""); resp.StatusCode != 200 {
+		t.Errorf("without any key: %d", resp.StatusCode)
+	}
+	g.setKeys(fleet.APIKey{Tenant: "a", Tier: "gold"}, fleet.APIKey{Tenant: "old", Expires: time.Now().Add(-time.Hour)})
+	for _, key := range []string{"", "wrong-key", "key-of-old", "key-of-a "[:7]} {
+		resp, body := g.ask("x", key)
+		var answer struct {
+			Error struct{ Message, Type, Code string }
+		}
+		if err := json.Unmarshal([]byte(body), &answer); err != nil || resp.StatusCode != 401 || answer.Error.Code != "invalid_api_key" ||
+			answer.Error.Type != "authentication_error" || resp.Header.Get("Www-Authenticate") != "Bearer" || key != "" && strings.Contains(body, key) {
+			t.Errorf("key %q: %d %s", key, resp.StatusCode, body)
+		}
+	}
+	resp, err := http.Get(g.url + "/v1/models")
+	if err != nil || resp.StatusCode != 401 {
+		t.Errorf("models without a key: %v, %v", resp.StatusCode, err)
+	}
+	resp.Body.Close()
+	for _, path := range []string{"/health"} {
+		if resp, err := http.Get(g.url + path); err != nil || resp.StatusCode != 200 {
+			t.Errorf("%s: %v", path, err)
+		}
+	}
+	e.go1 <- struct{}{}
+	if resp, body := g.ask("known", "key-of-a"); resp.StatusCode != 200 {
+		t.Fatalf("%d %s", resp.StatusCode, body)
+	}
+	g.idle()
+	if r := g.mail.last(); r.Tenant != "a" || r.Tier != "gold" {
+		t.Errorf("record of %q, %q", r.Tenant, r.Tier)
+	}
+	for _, h := range e.headers {
+		if h.Get("Authorization") != "Bearer of-the-engine" || strings.Contains(fmt.Sprint(h), "key-of-a") {
+			t.Errorf("the engine got %v", h)
+		}
+	}
+	raw, _ := json.Marshal(g.mail.last())
+	for _, secret := range []string{"key-of-a", fleet.KeyHash("key-of-a"), "wrong-key"} {
+		if strings.Contains(g.logs.b.String(), secret) || strings.Contains(string(raw), secret) {
+			t.Errorf("%s is in the log or the record", secret)
+		}
+	}
+	g.rt.keys.Set(tenants.File, nil) // the last key is revoked: nobody may, rather than everybody
+	if resp, _ := g.ask("x", ""); resp.StatusCode != 401 {
+		t.Errorf("after the last key was revoked: %d", resp.StatusCode)
+	}
+}
+
+// controls are the headers by which clients of other routers steer routing and priority, and ours.
+var controls = map[string]string{
+	"x-llm-d-inference-objective": "critical", "x-gateway-inference-objective": "critical", "x-llm-d-inference-fairness-id": "unique",
+	"x-gateway-inference-fairness-id": "unique", "x-llm-d-model-name-rewrite": "other", "x-gateway-model-name-rewrite": "other",
+	"x-llm-d-slo-ttft-ms": "1", "x-llm-d-slo-tpot-ms": "1", "x-slo-ttft-ms": "1", "x-slo-tpot-ms": "1",
+	"x-gateway-destination-endpoint": "10.0.0.1:1", "x-gateway-destination-endpoint-subset": "10.0.0.1:1",
+	"x-gateway-destination-endpoint-served": "10.0.0.1:1", "x-gateway-destination-endpoint-scores": "{}",
+	"x-prefiller-host-port": "10.0.0.1:1", "x-encoder-hosts-ports": "10.0.0.1:1", "x-data-parallel-host-port": "10.0.0.1:1",
+	"x-data-parallel-rank": "3", "x-kv-cache-source-host-port": "10.0.0.1:1", "prefer": "if-available", "epp-profile": "fast",
+	"x-warmpath-priority": "100", "priority": "u=0", "x-priority": "100", "x-request-priority": "100",
+}
+
+// No header of a client moves it before others, unless its key is trusted.
+func TestNoClientRaisesItsOwnPriority(t *testing.T) {
+	g := newRig(t, Config{SLO: oneAtATime})
+	e := g.addTurnstile("e1")
+	g.setKeys(fleet.APIKey{Tenant: "bold"}, fleet.APIKey{Tenant: "plain"}, fleet.APIKey{Tenant: "paid", Priority: 5}, fleet.APIKey{Tenant: "proxy", Trusted: true})
+	var wait sync.WaitGroup
+	g.fill(&wait, e, "key-of-plain")
+	for name, value := range controls {
+		set := func(h http.Header) { h.Set(name, value) }
+		dear := " " + name + strings.Repeat(".", 4*6000) // more than a turn pays for, and no two begin alike
+		g.send(&wait, "bold"+dear, "key-of-bold", set)
+		g.send(&wait, "bold,"+dear, "key-of-bold", func(h http.Header) { h.Set(name, value+"2") })
+		g.send(&wait, "plain"+dear, "key-of-plain")
+		g.send(&wait, "paid"+dear, "key-of-paid")
+		var got []string
+		for range 4 {
+			who, _, _ := strings.Cut(e.next(t), " ")
+			got = append(got, strings.TrimRight(who, ","))
+		}
+		// The band of the key first; then each tenant in its turn, whatever it calls itself.
+		if want := "[paid bold plain bold]"; fmt.Sprint(got) != want {
+			t.Errorf("with %s: served %v, want %s", name, got, want)
+		}
+		if r := g.mail.last(); r.Priority != 0 && r.Tenant == "bold" {
+			t.Errorf("with %s: priority %d", name, r.Priority)
+		}
+	}
+	g.send(&wait, "paid", "key-of-paid")
+	g.send(&wait, "proxied", "key-of-proxy", func(h http.Header) { h.Set("x-warmpath-priority", "50") })
+	if got := []string{e.next(t), e.next(t)}; got[0] != "proxied" || got[1] != "paid" {
+		t.Errorf("of a trusted key: served %v", got)
+	}
+	e.go1 <- struct{}{}
+	wait.Wait()
+	g.idle()
+	for _, h := range e.headers {
+		for name, value := range controls {
+			if got := h.Get(name); got != "" && got != "session" {
+				t.Errorf("the engine got %s: %s (%s was sent)", name, got, value)
+			}
+		}
+	}
+}
+
+// Who asks ten times as much is served as much as the other, and each engine is kept busy while anybody waits.
+func TestTenantsTakeTurns(t *testing.T) {
+	g := newRig(t, Config{SLO: oneAtATime})
+	e := g.addTurnstile("e1")
+	g.setKeys(fleet.APIKey{Tenant: "greedy"}, fleet.APIKey{Tenant: "polite"})
+	var wait sync.WaitGroup
+	long := strings.Repeat(".", 4*4096) // one costs more than a turn
+	g.fill(&wait, e, "key-of-greedy")
+	for i := range 10 {
+		g.send(&wait, fmt.Sprint("greedy ", i, long), "key-of-greedy") // no two begin alike: what is cached costs less
+	}
+	for i := range 3 {
+		g.send(&wait, fmt.Sprint("polite ", i, long), "key-of-polite")
+	}
+	served := map[string]int{}
+	for n := range 13 {
+		tenant, _, _ := strings.Cut(e.next(t), " ")
+		served[tenant]++
+		if n == 5 && (served["polite"] < 2 || served["polite"] > 3) {
+			t.Errorf("of the first six: %v", served)
+		}
+	}
+	e.go1 <- struct{}{}
+	wait.Wait()
+	if g.idle(); served["greedy"] != 10 || served["polite"] != 3 {
+		t.Errorf("served %v", served)
+	}
+	if r := g.mail.last(); r.Waited <= 0 {
+		t.Errorf("waited %v", r.Waited)
+	}
+}
+
+func TestARequestThatWaitsTooLongIsRefused(t *testing.T) {
+	g := newRig(t, Config{SLO: oneAtATime, QueueTTL: 30 * time.Millisecond})
+	e := g.addTurnstile("e1")
+	var wait sync.WaitGroup
+	g.fill(&wait, e, "")
+	resp, body := g.ask("x", "")
+	if resp.StatusCode != 429 || resp.Header.Get("Retry-After") == "" || !strings.Contains(body, `"queue_timeout"`) ||
+		resp.Header.Get("X-Llm-D-Request-Dropped-Reason") != "rejected-ttl-expired" {
+		t.Errorf("%d %v %s", resp.StatusCode, resp.Header, body)
+	}
+	e.go1 <- struct{}{}
+	wait.Wait()
+	g.idle()
+}
+
+func TestTheQueueShedsWhenItIsFull(t *testing.T) {
+	g := newRig(t, Config{SLO: oneAtATime})
+	e := g.addTurnstile("e1")
+	g.setKeys(fleet.APIKey{Tenant: "low", Priority: -1}, fleet.APIKey{Tenant: "high"})
+	door := &g.rt.pool(poolRecord.ID).door
+	door.queue.Limits.Requests = 3
+	var wait sync.WaitGroup
+	g.fill(&wait, e, "key-of-high")
+	shed := make(chan *http.Response, 1)
+	g.send(&wait, "low 1", "key-of-low")
+	wait.Go(func() {
+		resp, _ := g.ask("low 2", "key-of-low")
+		shed <- resp
+	})
+	g.eventually("two waiting", func() bool { return g.waiting() == 2 })
+	g.send(&wait, "high 1", "key-of-high")
+	wait.Go(func() { g.ask("high 2", "key-of-high") })
+	if resp := <-shed; resp.StatusCode != 429 || resp.Header.Get("X-Llm-D-Request-Dropped-Reason") != "rejected-saturated" || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("%d %v", resp.StatusCode, resp.Header)
+	}
+	if got := fmt.Sprint(e.next(t), ",", e.next(t), ",", e.next(t)); got != "high 1,high 2,low 1" {
+		t.Errorf("served %s", got)
+	}
+	e.go1 <- struct{}{}
+	wait.Wait()
+	g.idle()
+	g.rt.sendReports()
+	var r report
+	if err := json.Unmarshal(g.mail.sent["report."+poolRecord.ID+".r1"], &r); err != nil || r.Shed != 1 || r.Queued != 0 || r.QueuedTokens != 0 {
+		t.Errorf("report %+v, %v", r, err)
+	}
+}
+
+// A client that leaves the queue leaves nothing behind, at whatever moment it does.
+func TestClientsThatLeaveTheQueueAreForgotten(t *testing.T) {
+	g := newRig(t, Config{SLO: oneAtATime})
+	e := g.addTurnstile("e1")
+	client := &http.Client{Transport: &http.Transport{}}
+	var wait sync.WaitGroup
+	for i := range 60 {
+		wait.Go(func() {
+			client := *client
+			client.Timeout = time.Duration(1+i*i/4) * time.Millisecond
+			resp, err := client.Post(g.url+"/v1/completions", "application/json", strings.NewReader(fmt.Sprintf(`{"model":%q,"prompt":"x"}`, model)))
+			if err == nil {
+				resp.Body.Close()
+			}
+		})
+	}
+	done := make(chan struct{})
+	go func() { wait.Wait(); close(done) }()
+	for busy := true; busy; {
+		select {
+		case <-e.got:
+			e.go1 <- struct{}{}
+		case <-done:
+			busy = false
+		}
+	}
+	g.eventually("an empty queue", func() bool { return g.waiting() == 0 })
+	g.eventually("nothing let in", func() bool {
+		door := &g.rt.pool(poolRecord.ID).door
+		door.mu.Lock()
+		defer door.mu.Unlock()
+		return door.unbooked.Requests == 0 && door.unbooked.Tokens == 0 && door.queue.Size().Requests == 0
+	})
+}
+
+func TestBytesOfBodiesAreBounded(t *testing.T) {
+	g := newRig(t, Config{BodyBytes: 4000})
+	g.rt.memory.wait = 20 * time.Millisecond
+	e := g.addTurnstile("e1")
+	var wait sync.WaitGroup
+	wait.Go(func() { g.ask("first"+strings.Repeat(".", 3000), "") })
+	e.now(t)
+	resp, body := g.ask("second"+strings.Repeat(".", 3000), "")
+	if resp.StatusCode != 503 || resp.Header.Get("X-Llm-D-Request-Dropped-Reason") != "rejected-body-bytes" || resp.Header.Get("Retry-After") == "" {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+	if resp, _ := g.ask("too large at all"+strings.Repeat(".", 4000), ""); resp.StatusCode != 503 {
+		t.Errorf("%d", resp.StatusCode)
+	}
+	g.rt.memory.wait = time.Minute
+	wait.Go(func() { g.ask("third"+strings.Repeat(".", 3000), "") })
+	if got := e.next(t); got != "third" { // it waited for the first one's bytes
+		t.Errorf("got %s", got)
+	}
+	e.go1 <- struct{}{}
+	wait.Wait()
+	g.idle()
+	g.eventually("all bytes given back", func() bool {
+		ok := g.rt.memory.free.TryAcquire(4000)
+		if ok {
+			g.rt.memory.free.Release(4000)
+		}
+		return ok
+	})
+}
+
+func TestBudgetsAreHeld(t *testing.T) {
+	g := newRig(t, Config{})
+	e := g.addTurnstile("e1")
+	g.setKeys(fleet.APIKey{Tenant: "a", RequestsPerMinute: 3}, fleet.APIKey{Tenant: "b", TokensPerMinute: 40})
+	for time.Now().Second() > 50 { // a minute that ends in the middle would be another budget
+		time.Sleep(100 * time.Millisecond)
+	}
+	for i := range 3 {
+		e.go1 <- struct{}{}
+		resp, _ := g.ask("x", "key-of-a")
+		if h := resp.Header; resp.StatusCode != 200 || h.Get("X-Ratelimit-Limit-Requests") != "3" || h.Get("X-Ratelimit-Remaining-Requests") != fmt.Sprint(2-i) ||
+			!strings.HasSuffix(h.Get("X-Ratelimit-Reset-Requests"), "s") || h.Get("X-Ratelimit-Limit-Tokens") != "" {
+			t.Errorf("%d %v", resp.StatusCode, h)
+		}
+	}
+	resp, body := g.ask("x", "key-of-a")
+	if resp.StatusCode != 429 || !strings.Contains(body, `"rate_limit_exceeded"`) || !strings.Contains(body, `"rate_limit_error"`) ||
+		resp.Header.Get("X-Llm-D-Request-Dropped-Reason") != "rejected-over-budget" {
+		t.Errorf("%d %s", resp.StatusCode, body)
+	}
+	var after int
+	if _, err := fmt.Sscan(resp.Header.Get("Retry-After"), &after); err != nil || after < 1 || after > 60 {
+		t.Errorf("retry after %q", resp.Header.Get("Retry-After"))
+	}
+	// A prompt of 80 bytes is taken for 20 tokens and one is asked for; it turns out to be 7 and 5.
+	for i := range 3 {
+		e.go1 <- struct{}{}
+		resp, body = g.ask(strings.Repeat("y", 78), "key-of-b")
+		g.idle()
+		g.eventually("the charge corrected", func() bool {
+			_, s, _ := g.rt.budgets.Spend(t.Context(), &fleet.APIKey{Tenant: "b", TokensPerMinute: 40}, 100, time.Now())
+			return s.Left.Tokens == int64(40-12*(i+1)) || resp.StatusCode != 200
+		})
+		if want := []int{200, 200, 429}[i]; resp.StatusCode != want {
+			t.Errorf("request %d: %d %s", i, resp.StatusCode, body)
+		}
+		if want := []string{"19", "7", "16"}[i]; resp.Header.Get("X-Ratelimit-Remaining-Tokens") != want {
+			t.Errorf("request %d: %s tokens are left", i, resp.Header.Get("X-Ratelimit-Remaining-Tokens"))
+		}
+	}
+}
