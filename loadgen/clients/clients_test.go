@@ -20,6 +20,7 @@ var checks = []string{
 	"models", "bad requests", "a prompt too long", "a body too large", "an unknown path",
 	"busy, then served", "busy for good", "down, then served", "gone", "lost in a stream", "lost in an answer",
 	"a timeout", "a call aborted", "a stream aborted", "statuses", "tool calls",
+	"keys", "a spent budget",
 }
 
 func TestNodeLibrary(t *testing.T) {

@@ -7,6 +7,8 @@ import (
 	"log/slog"
 	"net/http"
 	"net/http/httptest"
+	"os"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -90,7 +92,7 @@ func (w *world) boot(engines []ingest.Engine) {
 	ready := make(chan up.Addresses, 1)
 	cfg := up.Config{
 		Engines: engines, Listen: "127.0.0.1:0", DataDir: w.t.TempDir(), Seed: 7,
-		Process: daemon.NewProcess("clients", testWriter{w.t}, slog.LevelError), Ready: func(a up.Addresses) { ready <- a },
+		Keys: writeKeys(w.t), Process: daemon.NewProcess("clients", testWriter{w.t}, slog.LevelError), Ready: func(a up.Addresses) { ready <- a },
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -119,6 +121,24 @@ func (w *world) boot(engines []ingest.Engine) {
 	if _, err := conn.Listen(bus.ReportSubject("*", "*"), w.hear); err != nil {
 		w.t.Fatal(err)
 	}
+}
+
+// writeKeys makes the file of keys that the scripts use: one without bounds, one that may ask twice a minute, one that was.
+func writeKeys(t *testing.T) (path string) {
+	t.Helper()
+	data, err := json.Marshal(map[string][]fleet.APIKey{"keys": {
+		{Hash: fleet.KeyHash("sk-tenant-secret"), Tenant: "tenant"},
+		{Hash: fleet.KeyHash("sk-few"), Tenant: "few", RequestsPerMinute: 2},
+		{Hash: fleet.KeyHash("sk-old"), Tenant: "old", Expires: time.Unix(1, 0)},
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	path = filepath.Join(t.TempDir(), "keys.json")
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return path
 }
 
 // hear keeps a report.

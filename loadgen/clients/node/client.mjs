@@ -220,6 +220,29 @@ check('errors', 'an unknown path', async () => {
   await fails(client.models.delete(chat), 'NotFoundError', { status: 404, code: 'not_found' });
 });
 
+check('errors', 'keys', async () => {
+  for (const apiKey of ['sk-none', 'sk-old']) {
+    const stranger = eager.withOptions({ apiKey });
+    const denied = { status: 401, code: 'invalid_api_key', type: 'authentication_error' };
+    await fails(stranger.chat.completions.create({ model: chat, messages: hello }), 'AuthenticationError', denied);
+    await fails(stranger.chat.completions.create({ model: chat, messages: hello, stream: true }), 'AuthenticationError', denied);
+    await fails(stranger.models.list(), 'AuthenticationError', denied);
+  }
+});
+
+check('errors', 'a spent budget', async () => {
+  const few = client.withOptions({ apiKey: 'sk-few' });
+  const ask = () => few.chat.completions.create({ model: model('tools'), messages: hello });
+  let served = 0;
+  const error = await fails((async () => {
+    for (; served < 5; served++) await ask(); // two a minute; another minute may begin meanwhile
+  })(), 'RateLimitError', { status: 429, code: 'rate_limit_exceeded', type: 'rate_limit_error' });
+  assert.ok(served >= 2 && served <= 4, `${served} requests were served`);
+  const wait = Number(error.headers.get('retry-after'));
+  assert.ok(wait >= 1 && wait <= 60, `Retry-After: ${wait}`);
+  assert.equal(error.headers.get('x-ratelimit-remaining-requests'), '0');
+});
+
 // Engines that fail.
 
 check('busy', 'busy, then served', async () => {

@@ -284,6 +284,31 @@ def _():
     fails(openai.NotFoundError, lambda: client.models.delete(chat), **unknown)
 
 
+@check("errors", "keys")
+def _():
+    denied = dict(status_code=401, code="invalid_api_key", type="authentication_error")
+    for key in ("sk-none", "sk-old"):
+        stranger = eager.with_options(api_key=key)
+        fails(openai.AuthenticationError, lambda: ask(stranger), **denied)
+        fails(openai.AuthenticationError, lambda: ask(stranger, stream=True), **denied)
+        fails(openai.AuthenticationError, lambda: stranger.models.list(), **denied)
+
+
+@check("errors", "a spent budget")
+def _():
+    few, served = client.with_options(api_key="sk-few"), []
+
+    def spend():
+        for _ in range(5):  # two a minute; another minute may begin meanwhile
+            served.append(ask(few, model=model("tools")))
+
+    spent = dict(status_code=429, code="rate_limit_exceeded", type="rate_limit_error")
+    error = fails(openai.RateLimitError, spend, **spent)
+    assert 2 <= len(served) <= 4, f"{len(served)} requests were served"
+    assert 1 <= int(error.response.headers["retry-after"]) <= 60, error.response.headers
+    equal(error.response.headers["x-ratelimit-remaining-requests"], "0")
+
+
 # Engines that fail.
 
 
