@@ -12,9 +12,10 @@ type event struct {
 // action is what happens. Exactly one kind of it is meant; a closure for each token would cost more than the token.
 type action struct {
 	kind   kind
-	engine int
+	engine int      // or router
 	batch  *batch   // visible
 	client *session // arrive
+	news   *news    // heard
 }
 
 type kind uint8
@@ -28,6 +29,9 @@ const (
 	returned             // and is back with an empty cache
 	missed               // the registry may see that it is gone
 	moved                // KV may have reached its engine
+	tell                 // a router tells its peers what has changed
+	tellAll              // routers tell their peers all
+	heard                // what a router told reaches its peers
 )
 
 // clock is a queue of events: a binary heap.

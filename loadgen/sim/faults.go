@@ -85,7 +85,7 @@ func (f *world) restore(e *engine) {
 // miss lets the registry see that an engine is gone.
 func (f *world) miss(e *engine) {
 	if e.down && !f.client.over() {
-		f.router.tell(e.number, f.router.index.lives[e.number], fleet.Gone)
+		f.record(e.number, f.router.index.lives[e.number], fleet.Gone)
 	}
 }
 
@@ -93,7 +93,14 @@ func (f *world) miss(e *engine) {
 func (f *world) show(b *batch) {
 	n, life := b.engine, b.life
 	if f.router.index.apply(b) {
-		f.router.tell(n, life, fleet.OK)
+		f.record(n, life, fleet.OK)
+	}
+}
+
+// record changes an engine's record in the registry.
+func (f *world) record(engine int, life uint64, state fleet.State) {
+	for _, r := range f.routers {
+		r.tell(engine, life, state)
 	}
 }
 

@@ -12,7 +12,7 @@ func (f *world) prefill(c *call) bool {
 	c.leg = c.request
 	c.leg.MaxTokens, c.leg.Pin = 1, true
 	if e.core.Submit(&c.leg) != nil {
-		f.router.prefillFailed(&c.booked, f.clock.now)
+		c.router.prefillFailed(&c.booked, f.clock.now)
 		return false
 	}
 	f.work(e)
@@ -21,7 +21,7 @@ func (f *world) prefill(c *call) bool {
 
 // computed is the prefill engine's answer.
 func (f *world) computed(c *call) {
-	f.router.prefillDone(&c.booked, f.clock.now)
+	c.router.prefillDone(&c.booked, f.clock.now)
 	c.request.Remote = true
 	f.decode(c)
 }

@@ -20,6 +20,7 @@ type router struct {
 	rival *rival // nil where the router's own policies choose
 	epoch time.Time
 	wish  ledger.Wish
+	seq   uint64 // of its news
 }
 
 // booking is a request's place in the router's books.
@@ -32,8 +33,26 @@ type booking struct {
 // split says whether another engine computes the prompt.
 func (b *booking) split() bool { return b.prefill != b.engine }
 
-func newRouter(o Options, engines []*engine) (*router, error) {
-	r := &router{epoch: time.Unix(1_700_000_000, 0), view: &fleet.View{
+// newRouters are the routers of a fleet. They watch one registry and ask one index.
+func newRouters(o Options, engines []*engine) (all []*router, err error) {
+	shared := newFleet(o, engines)
+	for i := range max(1, o.Routers) {
+		r := shared
+		pick, rival, err := picker(o, &r, engines)
+		if err != nil {
+			return nil, err
+		}
+		r.rival = rival
+		r.pool = ledger.NewPool(poolID, pick, o.Seed+uint64(i)<<32, r.epoch)
+		r.wish = ledger.Wish{Streams: true, Model: modelName, Split: splitter(o, pick, rival)}
+		all = append(all, &r)
+	}
+	return all, nil
+}
+
+// newFleet is what routers know of the fleet: its registry and its index.
+func newFleet(o Options, engines []*engine) router {
+	r := router{epoch: time.Unix(1_700_000_000, 0), view: &fleet.View{
 		Engines: map[string]fleet.Engine{},
 		Pools:   map[string]fleet.Pool{poolID: {ID: poolID, Model: modelName, BlockSize: o.BlockSize}},
 	}}
@@ -46,14 +65,7 @@ func newRouter(o Options, engines []*engine) (*router, error) {
 			Blocks: n, Generation: 1, State: fleet.OK}
 	}
 	r.index = newIndex(ids, o.BlockSize, blocks)
-	pick, rival, err := picker(o, r, engines)
-	if err != nil {
-		return nil, err
-	}
-	r.rival = rival
-	r.pool = ledger.NewPool(poolID, pick, o.Seed, r.epoch)
-	r.wish = ledger.Wish{Streams: true, Model: modelName, Split: splitter(o, pick, rival)}
-	return r, nil
+	return r
 }
 
 // time is what the router's clock says.

@@ -27,6 +27,8 @@ type Options struct {
 	BlockSize int               // tokens per block; 0 is 16
 	KV        float64           // factor on the profile's KV capacity; 0 is 1
 	Noise     float64           // sigma of a log-normal factor on every step; 0 is 0.03, below 0 is none
+	Routers   int               // before the engines, each of which gets its share of requests at random; 0 is one
+	Peers     time.Duration     // from a router's telling of its ledger to its peers' hearing; 0 is 1 ms, below 0 none hears
 	Policy    string            // one of Policies
 	Seed      uint64            // of noise, ties and random choices
 	Lag       time.Duration     // from the end of a step until its events are visible; 0 is 20 ms, below 0 is none
@@ -54,6 +56,7 @@ const (
 	defaultLag    = 20 * time.Millisecond
 	defaultScrape = 50 * time.Millisecond
 	defaultNoise  = 0.03
+	defaultPeers  = time.Millisecond
 )
 
 func (o Options) withDefaults() (Options, error) {
@@ -77,9 +80,15 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Scrape == 0 {
 		o.Scrape = defaultScrape
 	}
+	if o.Peers == 0 {
+		o.Peers = defaultPeers
+	}
 	o.Lag, o.Noise = orNone(o.Lag, defaultLag), orNone(o.Noise, defaultNoise)
 	if o.Pods < 0 || o.Prefill < 0 || o.Decode < 0 || o.Engines() > 1<<16 || o.Network.Bandwidth < 1 {
 		return o, fmt.Errorf("pods %d, %d, %d, bandwidth %v: out of range", o.Pods, o.Prefill, o.Decode, o.Network.Bandwidth)
+	}
+	if o.Routers < 0 || o.Routers > maxRouters {
+		return o, fmt.Errorf("%d routers: out of range", o.Routers)
 	}
 	if err := o.checkOutages(); err != nil {
 		return o, err

@@ -13,7 +13,8 @@ type world struct {
 	o       Options
 	clock   clock
 	engines []*engine
-	router  *router
+	router  *router   // the first
+	routers []*router // with it
 	client  client
 	lose    *rand.Rand
 	network network
@@ -82,6 +83,7 @@ type call struct {
 	without map[string]bool   // engines that have failed it
 	leg     enginesim.Request // on the engine that computes the prompt for another
 	request enginesim.Request
+	router  *router
 	booked  booking
 	own     []uint32 // prompt tokens that nobody else has
 }
@@ -110,9 +112,13 @@ func newWorld(o Options, w *Workload) (*world, error) {
 		e.core = f.newCore(e)
 		f.engines = append(f.engines, e)
 	}
-	r, err := newRouter(o, f.engines)
-	f.router = r
-	return f, err
+	var err error
+	if f.routers, err = newRouters(o, f.engines); err != nil {
+		return nil, err
+	}
+	f.router = f.routers[0]
+	f.connect()
+	return f, nil
 }
 
 // newCore is an engine at the beginning of a life.
@@ -135,6 +141,7 @@ func (f *world) run(w *Workload) {
 	f.client.advance()
 	f.clock.at(f.o.Scrape, action{kind: scrape})
 	f.planOutages()
+	f.tellPeers()
 	for {
 		do, ok := f.clock.next()
 		if !ok {
@@ -157,6 +164,12 @@ func (f *world) run(w *Workload) {
 			for _, flow := range f.network.arrived() {
 				f.received(flow)
 			}
+		case tell:
+			f.tell(do.engine, false)
+		case tellAll:
+			f.tellPeers()
+		case heard:
+			f.heard(do.news)
 		case scrape:
 			if f.client.over() {
 				continue // what is left are events of the last steps
@@ -167,7 +180,9 @@ func (f *world) run(w *Workload) {
 			f.load.sample(f.engines)
 			for _, e := range f.engines {
 				s := e.core.Stats()
-				f.router.scraped(e.number, s.Usage(), s.Waiting)
+				for _, r := range f.routers {
+					r.scraped(e.number, s.Usage(), s.Waiting)
+				}
 			}
 			f.clock.at(f.clock.now+f.o.Scrape, action{kind: scrape})
 		}
@@ -178,7 +193,7 @@ func (f *world) run(w *Workload) {
 func (f *world) send(s *session) {
 	turn := &s.turns[s.next]
 	s.next++
-	c := &call{session: s, stage: f.client.stage, sent: f.clock.now}
+	c := &call{session: s, stage: f.client.stage, sent: f.clock.now, router: f.routers[f.which()]}
 	p := f.prompts.of[idOf(turn.Prompt)]
 	c.prompt = p.length
 	c.request = enginesim.Request{
@@ -199,8 +214,8 @@ func (f *world) send(s *session) {
 
 // book chooses an engine for a call; false where none is left.
 func (f *world) book(c *call, p *prompt) (ok bool) {
-	f.router.wish.Without = c.without
-	booked, ok := f.router.choose(f.clock.now, c.session, p)
+	c.router.wish.Without = c.without
+	booked, ok := c.router.choose(f.clock.now, c.session, p)
 	if ok {
 		c.booked = booked
 	}
@@ -229,7 +244,7 @@ func (f *world) decode(c *call) {
 	}
 	if err := e.core.Submit(&c.request); err != nil {
 		f.engines[c.booked.prefill].core.Unpin(c.leg.ID)
-		f.router.release(&c.booked, f.clock.now, false, 0)
+		c.router.release(&c.booked, f.clock.now, false, 0)
 		f.finish(c, true)
 		return
 	}
@@ -277,17 +292,17 @@ func (f *world) token(o *enginesim.Output, now time.Duration) {
 		if !c.booked.split() {
 			c.hit = o.Hit
 		}
-		f.router.firstByte(&c.booked, now)
-		f.router.token(&c.booked, 0)
+		c.router.firstByte(&c.booked, now)
+		c.router.token(&c.booked, 0)
 	} else {
 		gap := now - c.last
 		c.slowest = max(c.slowest, gap)
-		f.router.token(&c.booked, gap)
+		c.router.token(&c.booked, gap)
 	}
 	c.last = now
 	c.output++
 	if o.Finished {
-		f.router.release(&c.booked, now, true, c.output)
+		c.router.release(&c.booked, now, true, c.output)
 		f.engines[c.booked.engine].leave(c)
 		f.finish(c, false)
 	}

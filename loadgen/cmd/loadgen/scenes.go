@@ -31,6 +31,8 @@ type sceneOptions struct {
 	noReplay        bool
 	kv              float64
 	blockSize       int
+	routers         int
+	peers           time.Duration
 }
 
 // outputOptions say where a comparison of policies goes.
@@ -71,6 +73,8 @@ func (o *sceneOptions) register(fs *flag.FlagSet) {
 	fs.BoolVar(&o.noReplay, "no-replay", false, "engines have no replay endpoint: lost batches stay lost")
 	fs.Float64Var(&o.kv, "kv", 1, "factor on the engines' KV cache")
 	fs.IntVar(&o.blockSize, "block-size", 16, "tokens per KV block")
+	fs.IntVar(&o.routers, "routers", 1, "routers before the engines; each request goes to one of them at random")
+	fs.DurationVar(&o.peers, "peers", 0, "time until routers hear what others tell of their ledgers; 0 is 1ms, below 0 never")
 }
 
 // objective reads --slo.
@@ -119,6 +123,8 @@ func (o *sceneOptions) check() error {
 		return errors.New("--kv and --block-size must be above 0")
 	case o.speedup < 0 || o.jitter < 0 || o.scale < 0 || o.pods < 0 || o.prefill < 0 || o.decode < 0:
 		return errors.New("--speedup, --jitter, --scale and numbers of pods must not be below 0")
+	case o.routers < 1 || o.routers > 64:
+		return errors.New("--routers must be a number from 1 to 64")
 	case o.loss < 0 || o.loss > 1:
 		return errors.New("--loss must be a share from 0 to 1")
 	case o.blockSize > 16 && o.blockSize%16 != 0:
@@ -160,6 +166,9 @@ func (o *sceneOptions) scene(name string) (s sim.Scene, err error) {
 	}
 	s.Fleet.KV = cmp.Or(s.Fleet.KV, 1) * o.kv
 	s.Fleet.Lag, s.Fleet.Loss, s.Fleet.NoReplay, s.Fleet.BlockSize = o.lag, o.loss, o.noReplay, o.blockSize
+	if o.routers > 1 { // one router has no peers, and its setup is that of runs from before
+		s.Fleet.Routers, s.Fleet.Peers = o.routers, o.peers
+	}
 	return s, nil
 }
 

@@ -41,6 +41,10 @@ type Pool struct {
 	random  *rand.Rand
 	turn    uint64
 
+	peers   []*peer
+	changed func() // of OnChange; may be nil
+	dirty   bool   // some row is
+
 	// Scratch of Reserve: whom it chooses among, to decode and to compute the prompt.
 	decode, prefill field
 }
@@ -79,6 +83,7 @@ func (p *Pool) Reserve(v *fleet.View, w *Wish, now time.Time) (*Reservation, *De
 	defer p.mu.Unlock()
 	p.sync(v)
 	p.keyed.Expire(now)
+	p.forgetSilent(now)
 	if p.usable(w, now); len(p.decode.rows) == 0 {
 		return nil, nil
 	}
@@ -121,7 +126,7 @@ func (p *Pool) take(w *Wish, f *field, i int, now time.Time) *Reservation {
 		Engine: at.engine, Prompt: prompt, Cached: cached, Uncached: prompt - cached,
 		pool: p, row: at, seconds: p.state.PrefillSeconds(cached, prompt), sent: now, streams: w.Streams,
 	}
-	r.alone = len(at.waiting) == 0 && r.Uncached >= leastUncached && c.Usage < fullUsage
+	r.alone = len(at.waiting)+at.beside().waiting == 0 && r.Uncached >= leastUncached && c.Usage < fullUsage
 	step := p.state.StepSeconds(c.Active-c.Waiting, c.DecodeContext)
 	r.step, r.steps = rate.Decode*step, p.state.StepsBefore(c, r.Uncached)*step
 	r.predicted = at.waitLeft(p, now) + rate.Prefill*r.seconds + rate.Decode*r.steps

@@ -1,6 +1,7 @@
 package ledger
 
 import (
+	"math"
 	"time"
 
 	"github.com/warmpath/warmpath/libs/fleet"
@@ -69,7 +70,8 @@ func (p *Pool) observe(q *Wish, f *field, now time.Time) {
 		o.Candidates, f.matched = append(o.Candidates, c), append(f.matched, held)
 	}
 	heads, tokens := q.heads()
-	o.Sharing = p.sharing.Count(heads, best/tokens/2)
+	// Peers do not say what their requests are; those of this router are taken for a sample of all.
+	o.Sharing = int(math.Round(f.crowd() * float64(p.sharing.Count(heads, best/tokens/2))))
 }
 
 // hear lays each engine's score beside its row: one look in a map for each engine, and no map for each request.

@@ -73,10 +73,10 @@ func (r *Reservation) firstByte(now time.Time) {
 func (r *Reservation) enter() {
 	s := &r.pool.state
 	r.row.add(r)
-	wait := r.row.waitSeconds * s.Rate(r.Engine.ID).Prefill
+	wait := (r.row.waitSeconds + r.row.beside().seconds) * s.Rate(r.Engine.ID).Prefill
 	if r.remote {
 		p := r.Prefill
-		wait = p.row.waitSeconds*s.Rate(p.Engine.ID).Prefill + s.TransferSeconds(r.Uncached) + policy.StepsAround*r.step
+		wait = (p.row.waitSeconds+p.row.beside().seconds)*s.Rate(p.Engine.ID).Prefill + s.TransferSeconds(r.Uncached) + policy.StepsAround*r.step
 	}
 	r.expected = r.sent.Add(time.Duration(wait * float64(time.Second)))
 }

@@ -16,6 +16,7 @@ const coldDecay = 30 * time.Second // in which the memory of cold work falls to 
 
 // row is this router's ledger of one engine. The pool's lock guards it, but for streamed.
 type row struct {
+	pool     *Pool
 	number   uint32 // names the engine in placements; from 1, never used twice
 	recent   *placements.Recent
 	engine   fleet.Engine
@@ -31,8 +32,10 @@ type row struct {
 	decodeContext int
 	streamed      atomic.Int64 // tokens streamed by the decoding ones
 	lastFirst     time.Time
-	state         *policy.State
 	done          work
+	prefilled     float64 // of done, the seconds of this router's own prompts
+	told          []told  // by peers that have used it
+	dirty         bool    // changed since the last Tell
 
 	coldWork float64
 	coldAt   time.Time
@@ -47,7 +50,7 @@ type row struct {
 	health health
 }
 
-// work is what an engine has done for this router's requests, so that the difference of two moments tells what was
+// work is what an engine has done for the requests of this router and its peers, so that the difference of two moments tells what was
 // done between them.
 type work struct {
 	prefill float64   // seconds of the prompts whose first byte is out, as the profile says
@@ -58,8 +61,10 @@ type work struct {
 // pass lets time pass, in which the batch was as it is.
 func (w *row) pass(now time.Time) {
 	if passed := now.Sub(w.done.at).Seconds(); passed > 0 {
-		if decoding := w.active - w.unanswered(); decoding > 0 {
-			w.done.steps += passed / w.state.StepSeconds(decoding, w.decodeContext+int(w.streamed.Load()))
+		peers := w.beside()
+		if decoding := w.active - w.unanswered() + peers.decoding; decoding > 0 {
+			context := w.decodeContext + int(w.streamed.Load()) + peers.context
+			w.done.steps += passed / w.pool.state.StepSeconds(decoding, context)
 		}
 		w.done.at = now
 	}
@@ -95,7 +100,7 @@ func (p *Pool) sync(v *fleet.View) {
 	for _, e := range v.InPool(p.id) {
 		w := p.all[e.ID]
 		if w == nil {
-			w = &row{state: &p.state}
+			w = &row{pool: p}
 			p.all[e.ID] = w
 		}
 		if w.number == 0 || w.engine.Generation != e.Generation {
@@ -140,6 +145,7 @@ func (w *row) unanswered() int { return len(w.waiting) + len(w.coming.requests) 
 
 // add books a reservation. The pool's lock is held.
 func (w *row) add(r *Reservation) {
+	w.touch()
 	w.active++
 	w.waitContext += r.Prompt
 	if r.remote {
@@ -163,6 +169,7 @@ func (w *row) cold(now time.Time) float64 {
 
 // leave takes a reservation off the row. The pool's lock is held.
 func (w *row) leave(r *Reservation) {
+	w.touch()
 	w.active--
 	if r.first {
 		w.decodeContext -= r.Prompt
@@ -173,6 +180,7 @@ func (w *row) leave(r *Reservation) {
 
 // stopWaiting takes a reservation out of the queue. The pool's lock is held.
 func (w *row) stopWaiting(r *Reservation) {
+	w.touch()
 	w.waitContext -= r.Prompt
 	if r.remote {
 		w.coming.remove(r)
@@ -196,6 +204,7 @@ func (w *row) decode(r *Reservation, now time.Time) {
 	r.began = w.done
 	if !r.remote { // else it says nothing of the prompts that wait here
 		w.done.prefill += r.seconds
+		w.prefilled += r.seconds
 		r.began = w.done
 		w.lastFirst = now
 	}
@@ -214,7 +223,7 @@ func (w *row) settle(now time.Time) {
 	}
 }
 
-// candidate is the row as the policy sees it. The pool's lock is held.
+// candidate is the row as the policy sees it: peers' requests are there too. The pool's lock is held.
 func (w *row) candidate(epoch, now time.Time) policy.Candidate {
 	w.settle(now)
 	c := policy.Candidate{
@@ -241,5 +250,6 @@ func (w *row) candidate(epoch, now time.Time) policy.Candidate {
 	if !w.lastFirst.IsZero() {
 		c.LastFirst = w.lastFirst.Sub(epoch).Seconds()
 	}
+	w.join(&c, epoch, now)
 	return c
 }

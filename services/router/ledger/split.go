@@ -77,7 +77,9 @@ func (r *Reservation) received(now time.Time) {
 }
 
 // quiet says that nothing but decode steps holds up a prompt that comes to the engine.
-func (w *row) quiet() bool { return len(w.waiting) == 0 && w.usage < fullUsage }
+func (w *row) quiet() bool {
+	return len(w.waiting)+w.beside().waiting == 0 && w.usage < fullUsage
+}
 
 // fullUsage is the share of blocks in use from which prompts may have to wait for some.
 const fullUsage = 0.9

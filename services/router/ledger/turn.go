@@ -10,7 +10,7 @@ func (w *row) remains(keys []uint64, held, blockSize int) int {
 	if held == 0 || blocks <= 0 || blockSize <= 0 {
 		return held
 	}
-	evicted := float64(w.uncached+w.coming.tokens)/float64(blockSize) - max(0, blocks-float64(w.mapped))
+	evicted := float64(w.uncached+w.coming.tokens+w.beside().uncached)/float64(blockSize) - max(0, blocks-float64(w.mapped))
 	if evicted <= 0 {
 		return held
 	}
