@@ -71,6 +71,15 @@ func ParseAskSubject(subject string) (pool string, bucket int, ok bool) {
 	return parse("ask.", subject)
 }
 
+// LedgerSubject is where the routers of a pool tell one another what they have under way; "*" as pool means all pools.
+func LedgerSubject(pool string) string { return "ledger." + pool }
+
+// ParseLedgerSubject undoes LedgerSubject.
+func ParseLedgerSubject(subject string) (pool string, ok bool) {
+	pool, ok = strings.CutPrefix(subject, "ledger.")
+	return pool, ok && pool != "" && !strings.Contains(pool, ".")
+}
+
 // streamOf names the stream that keeps a subject.
 func streamOf(subject string) string {
 	if strings.HasPrefix(subject, "req.") {

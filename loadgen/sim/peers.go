@@ -65,7 +65,7 @@ func (f *world) heard(n *news) {
 		if i == n.from {
 			continue
 		}
-		if err := r.pool.Hear(&n.News, r.time(f.clock.now)); err != nil {
+		if err := r.pool.Hear(r.view, &n.News, r.time(f.clock.now)); err != nil {
 			panic("simulate: " + err.Error())
 		}
 	}

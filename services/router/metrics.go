@@ -30,6 +30,8 @@ type metrics struct {
 	wait       *prometheus.HistogramVec
 	prediction *prometheus.GaugeVec
 	tenants    tenantLabels
+	peers      prometheus.Gauge
+	refused    *prometheus.CounterVec
 }
 
 func newMetrics(reg prometheus.Registerer) *metrics {
@@ -56,10 +58,15 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			"Steady growth: look at the scorer and its tokenizer.", "reason"),
 		retries:   counter("retries_total", "Attempts on another engine before the first byte. Growth: some engine refuses or is away.", "reason"),
 		ejections: counter("ejections_total", "Times an engine was passed over after failures in a row. Look at that engine.", "pool"),
-		dropped:   counter("dropped_total", "Records and reports that NATS did not take. Growth: NATS is away or too slow.", "what"),
-		inflight:  gauge("inflight_requests", "Requests not finished, in this router's ledger. Above zero without traffic: report it.", "pool"),
-		uncached:  gauge("inflight_uncached_tokens", "Prompt tokens being computed, in this router's ledger. Growing: add prefill engines.", "pool"),
-		queued:    gauge("queued_requests", "Requests that wait for an engine. Above zero for long: the pool has none.", "pool"),
+		peers: with.NewGauge(prometheus.GaugeOpts{
+			Name: "warmpath_router_peers", Help: "Other routers whose requests count here. Below the number of the others: look at NATS between them.",
+		}),
+		refused: counter("peer_news_refused_total", "What peers told and was not taken. Old ones now and then are harmless; "+
+			"steady growth: two routers have one --instance, or different versions.", "reason"),
+		dropped:  counter("dropped_total", "Records, reports and ledger news that NATS did not take. Growth: NATS is away or too slow.", "what"),
+		inflight: gauge("inflight_requests", "Requests not finished, in this router's ledger. Above zero without traffic: report it.", "pool"),
+		uncached: gauge("inflight_uncached_tokens", "Prompt tokens being computed, in this router's ledger. Growing: add prefill engines.", "pool"),
+		queued:   gauge("queued_requests", "Requests that wait for an engine. Above zero for long: the pool has none.", "pool"),
 		placements: with.NewGauge(prometheus.GaugeOpts{
 			Name: "warmpath_router_placements", Help: "Block keys that count as cached because their prompt was just placed. Growing without end: requests do not finish; report it.",
 		}),

@@ -87,6 +87,7 @@ type router struct {
 	keys      tenants.Keys
 	budgets   tenants.Budgets
 	memory    *memory
+	peers     *peers
 	bodies    sync.Pool // of *body
 	chunks    sync.Pool // of *[]byte
 
@@ -169,6 +170,7 @@ func newRouter(cfg Config) (*router, error) {
 		memory: newMemory(cfg.BodyBytes),
 	}
 	rt.budgets = tenants.Budgets{Store: noStore{}, Routers: rt.routers, Blind: rt.metrics.blind.Inc}
+	rt.peers = newPeers(rt)
 	return rt, nil
 }
 
@@ -180,6 +182,7 @@ func (rt *router) serveAll(ctx, life context.Context, end func(), conn *bus.Conn
 		return daemon.ServeHTTP(ctx, listener, rt.handler(), drainTime)
 	})
 	group.Go(func() error { return rt.reports(life) })
+	group.Go(func() error { return rt.peers.run(life, conn) })
 	group.Go(func() error {
 		return fleet.Announce(life, conn, func() fleet.Member {
 			return fleet.Member{Service: "router", Instance: rt.instance, Address: address, Ready: ctx.Err() == nil}
@@ -207,6 +210,7 @@ func (rt *router) pool(id string) *pool {
 		p = &pool{id: id, Pool: ledger.NewPool(id, rt.pick, rt.cfg.Seed^h.Sum64(), rt.started)}
 		p.door = door{rt: rt, pool: p, gate: rt.cfg.SLO.gate()}
 		p.door.queue.Limits = queue.Limits{Requests: queueRequests, TenantRequests: tenantRequests}
+		p.OnChange(rt.peers.changed)
 		rt.pools[id] = p
 	}
 	return p

@@ -33,6 +33,8 @@ Workloads (--workload W1,W8 or all; each has its own fleet, which the flags chan
   W8   an hour of real conversations (Mooncake), 16 pods; --jitter 3s takes its arrivals off their grid of 3 s
   W10  a synthetic stand-in for a tool and agent trace
   W11  real conversations without shared prefixes (Azure), ten times as fast as recorded
+--routers 2 puts several routers before the engines, which tell one another what they have under way; --peers -1ms lets
+none hear.
 Where a public trace is not at hand a generated one stands in, and the table says so.
 
 Policies, and what each sees beside the requests that the router itself has under way:

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/warmpath/warmpath/libs/fleet"
 	"github.com/warmpath/warmpath/services/router/policy"
 )
 
@@ -31,10 +32,10 @@ type told struct {
 }
 
 // Hear takes in what a peer tells: its requests count in what the policy sees of the engines, until it tells otherwise
-// or is silent for PeerSilence. What is lost on the way is healed by the next whole news. Engines that the view does
-// not have are passed over; news that cannot be true are refused as a whole. Nothing that a peer sends makes the ledger
+// or is silent for PeerSilence. What is lost on the way is healed by the next whole news. Engines that v does not have
+// are passed over; news that cannot be true are refused as a whole. Nothing that a peer sends makes the ledger
 // grow beyond 64 peers with one entry for each engine.
-func (p *Pool) Hear(n *News, now time.Time) error {
+func (p *Pool) Hear(v *fleet.View, n *News, now time.Time) error {
 	for i := range n.Entries {
 		if !n.Entries[i].plausible() {
 			return fmt.Errorf("hear a peer: %w", ErrBadNews)
@@ -42,6 +43,7 @@ func (p *Pool) Hear(n *News, now time.Time) error {
 	}
 	p.mu.Lock()
 	defer p.mu.Unlock()
+	p.sync(v)
 	p.forgetSilent(now)
 	from, err := p.peer(n, now)
 	if err != nil {
@@ -126,6 +128,7 @@ func duration(seconds float64) time.Duration { return time.Duration(seconds * fl
 type beside struct {
 	waiting, decoding int
 	context           int     // of those that decode
+	uncached          int     // prompt tokens that will take room there
 	seconds           float64 // of prefill that wait
 }
 
@@ -133,7 +136,7 @@ func (w *row) beside() (b beside) {
 	for i := range w.told {
 		t := &w.told[i]
 		b.waiting, b.decoding = b.waiting+t.Waiting, b.decoding+t.Active-t.Waiting
-		b.context, b.seconds = b.context+t.DecodeContext, b.seconds+t.WaitSeconds
+		b.context, b.uncached, b.seconds = b.context+t.DecodeContext, b.uncached+t.Uncached+t.Coming, b.seconds+t.WaitSeconds
 	}
 	return b
 }
@@ -164,4 +167,21 @@ func (f *field) crowd() float64 {
 		return 1
 	}
 	return float64(all) / float64(own)
+}
+
+// Together tells what is under way by engine id, of this router and its peers, on the engines of the view.
+func (p *Pool) Together() map[string]Load {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	loads := make(map[string]Load, len(p.rows))
+	for _, w := range p.rows {
+		l := w.load()
+		for i := range w.told {
+			t := &w.told[i]
+			l.Active, l.Waiting, l.WaitContext, l.Uncached = l.Active+t.Active, l.Waiting+t.Waiting, l.WaitContext+t.WaitContext, l.Uncached+t.Uncached
+			l.WaitSeconds, l.DecodeContext = l.WaitSeconds+t.WaitSeconds, l.DecodeContext+t.DecodeContext
+		}
+		loads[w.engine.ID] = l
+	}
+	return loads
 }
