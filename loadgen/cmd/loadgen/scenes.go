@@ -123,8 +123,8 @@ func (o *sceneOptions) check() error {
 		return errors.New("--kv and --block-size must be above 0")
 	case o.speedup < 0 || o.jitter < 0 || o.scale < 0 || o.pods < 0 || o.prefill < 0 || o.decode < 0:
 		return errors.New("--speedup, --jitter, --scale and numbers of pods must not be below 0")
-	case o.routers < 1 || o.routers > 64:
-		return errors.New("--routers must be a number from 1 to 64")
+	case o.routers < 0 || o.routers > 64:
+		return errors.New("--routers must not be below 0 or above 64")
 	case o.loss < 0 || o.loss > 1:
 		return errors.New("--loss must be a share from 0 to 1")
 	case o.blockSize > 16 && o.blockSize%16 != 0:
