@@ -1,6 +1,7 @@
 package bpe
 
 import (
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -130,5 +131,42 @@ func TestCutsAreFound(t *testing.T) {
 func TestTablesAreThoseOfNewer(t *testing.T) {
 	if unicode.Version != "15.0.0" {
 		t.Fatalf("Unicode %s: compare letters, numbers and spaces with Oniguruma's again", unicode.Version)
+	}
+}
+
+// BenchmarkEncode compares with the other core, of the texts of the vectors and of prose.
+func BenchmarkEncode(b *testing.B) {
+	tokenizer, ok := loaded(b, "qwen2_5")
+	if !ok {
+		tokenizer, _ = loaded(b, "small-qwen2")
+	}
+	other := coreOf(b, tokenizer, qwen2)
+	prose, err := os.ReadFile("../../../../docs/performance.md")
+	if err != nil {
+		b.Fatal(err)
+	}
+	for name, text := range map[string]string{
+		"prose": string(prose[:16<<10]),
+		"Han":   strings.Repeat("中文字符测试没有空格，下一句再来。", 100),
+		"run":   strings.Repeat("katomi", 300),
+	} {
+		b.Run(name+"/ours", func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(text)))
+			var ids []uint32
+			for b.Loop() {
+				ids, _ = tokenizer.Append(ids[:0], text)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(ids)), "ns/token")
+		})
+		b.Run(name+"/core", func(b *testing.B) {
+			b.ReportAllocs()
+			b.SetBytes(int64(len(text)))
+			var ids []int
+			for b.Loop() {
+				ids = other.EncodeOrdinary(text)
+			}
+			b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N*len(ids)), "ns/token")
+		})
 	}
 }

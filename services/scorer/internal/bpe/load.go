@@ -121,7 +121,7 @@ func (t *Tokenizer) readModel(f *file) error {
 }
 
 func (t *Tokenizer) readMerges(m *model) error {
-	t.merges.pairs = make(map[uint64]merge, len(m.Merges))
+	t.merges.pairs = newPairs(len(m.Merges))
 	for rank, line := range m.Merges {
 		left, ok1 := m.Vocab[line[0]]
 		right, ok2 := m.Vocab[line[1]]
@@ -129,11 +129,12 @@ func (t *Tokenizer) readMerges(m *model) error {
 		if !ok1 || !ok2 || !ok3 {
 			return inexact("model: merge %d of tokens that vocab does not have", rank)
 		}
-		key := pair(left, right)
-		if _, twice := t.merges.pairs[key]; twice {
+		key := keyOf(left, right)
+		s := t.merges.pairs.find(key)
+		if s.key != 0 {
 			return inexact("model: merge %d is there twice", rank)
 		}
-		t.merges.pairs[key] = merge{rank: uint32(rank), id: id}
+		*s = slot{key: key, merge: merge{rank: uint32(rank), id: id}}
 	}
 	return nil
 }

@@ -1,21 +1,11 @@
 package bpe
 
-import (
-	"cmp"
-	"container/heap"
-)
-
 // merges is the model: which token each byte is, and which pairs of tokens become one, in which order.
 type merges struct {
 	bytes [256]uint32
 	whole map[string]uint32 // pieces that are known to be one token
-	pairs map[uint64]merge
+	pairs pairs
 }
-
-// pair is the key of two neighbours.
-func pair(left, right uint32) uint64 { return uint64(left)<<32 | uint64(right) }
-
-type merge struct{ rank, id uint32 }
 
 // never is the rank of a pair that does not merge.
 const never = ^uint32(0)
@@ -34,13 +24,6 @@ func (m *merges) encode(dst []uint32, piece string) []uint32 {
 	return m.many(dst, piece)
 }
 
-func (m *merges) of(left, right uint32) merge {
-	if found, ok := m.pairs[pair(left, right)]; ok {
-		return found
-	}
-	return merge{rank: never}
-}
-
 // few looks for the lowest rank from the left until none is left. Square in the bytes of piece, at most short.
 func (m *merges) few(dst []uint32, piece string) []uint32 {
 	var (
@@ -53,7 +36,7 @@ func (m *merges) few(dst []uint32, piece string) []uint32 {
 		ids[i] = m.bytes[piece[i]]
 	}
 	for i := range next {
-		next[i] = m.of(ids[i], ids[i+1])
+		next[i] = m.pairs.of(ids[i], ids[i+1])
 	}
 	for {
 		best, rank := -1, never
@@ -69,10 +52,10 @@ func (m *merges) few(dst []uint32, piece string) []uint32 {
 		ids = append(ids[:best+1], ids[best+2:]...)
 		next = append(next[:best], next[best+1:]...)
 		if best < len(next) {
-			next[best] = m.of(ids[best], ids[best+1])
+			next[best] = m.pairs.of(ids[best], ids[best+1])
 		}
 		if best > 0 {
-			next[best-1] = m.of(ids[best-1], ids[best])
+			next[best-1] = m.pairs.of(ids[best-1], ids[best])
 		}
 	}
 }
@@ -96,21 +79,21 @@ func (m *merges) many(dst []uint32, piece string) []uint32 {
 	for i := range list {
 		list[i] = symbol{id: m.bytes[piece[i]], left: i - 1, right: i + 1}
 	}
-	var queue candidates
+	queue := make(candidates, 0, len(piece))
 	find := func(at int) {
 		if at < 0 || list[at].right == len(list) {
 			return
 		}
 		left, right := list[at].id, list[list[at].right].id
-		if found := m.of(left, right); found.rank != never {
-			heap.Push(&queue, candidate{found, at, left, right})
+		if found := m.pairs.of(left, right); found.rank != never {
+			queue.push(candidate{found, at, left, right})
 		}
 	}
 	for i := range list {
 		find(i)
 	}
 	for len(queue) > 0 {
-		c, _ := heap.Pop(&queue).(candidate)
+		c := queue.pop()
 		s := &list[c.at]
 		if s.right == len(list) || s.id != c.left || list[s.right].id != c.right {
 			continue // another merge took a part of it
@@ -130,22 +113,40 @@ func (m *merges) many(dst []uint32, piece string) []uint32 {
 	return dst
 }
 
-// candidates is a heap: lowest rank first, leftmost of equals.
+// candidates is a heap: lowest rank first, leftmost of equals. (container/heap puts each into an interface: an allocation
+// for each, and twice the time.)
 type candidates []candidate
 
-func (q *candidates) Len() int { return len(*q) }
-func (q *candidates) Less(i, j int) bool {
-	return cmp.Or(cmp.Compare((*q)[i].rank, (*q)[j].rank), cmp.Compare((*q)[i].at, (*q)[j].at)) < 0
-}
-func (q *candidates) Swap(i, j int) { (*q)[i], (*q)[j] = (*q)[j], (*q)[i] }
-func (q *candidates) Push(x any) {
-	c, _ := x.(candidate)
-	*q = append(*q, c)
+func (q candidates) before(i, j int) bool {
+	return q[i].rank < q[j].rank || q[i].rank == q[j].rank && q[i].at < q[j].at
 }
 
-func (q *candidates) Pop() any {
-	last := len(*q) - 1
-	c := (*q)[last]
-	*q = (*q)[:last]
-	return c
+func (q *candidates) push(c candidate) {
+	*q = append(*q, c)
+	h := *q
+	for i := len(h) - 1; i > 0 && h.before(i, (i-1)/2); i = (i - 1) / 2 {
+		h[i], h[(i-1)/2] = h[(i-1)/2], h[i]
+	}
+}
+
+func (q *candidates) pop() candidate {
+	h := *q
+	last := len(h) - 1
+	first := h[0]
+	h[0] = h[last]
+	h = h[:last]
+	*q = h
+	for i := 0; ; {
+		least := i
+		for child := 2*i + 1; child <= 2*i+2 && child < last; child++ {
+			if h.before(child, least) {
+				least = child
+			}
+		}
+		if least == i {
+			return first
+		}
+		h[i], h[least] = h[least], h[i]
+		i = least
+	}
 }
