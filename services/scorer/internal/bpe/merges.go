@@ -117,14 +117,14 @@ func (m *merges) many(dst []uint32, piece string) []uint32 {
 // for each, and twice the time.)
 type candidates []candidate
 
-func (q candidates) before(i, j int) bool {
-	return q[i].rank < q[j].rank || q[i].rank == q[j].rank && q[i].at < q[j].at
+func (c candidate) before(other candidate) bool {
+	return c.rank < other.rank || c.rank == other.rank && c.at < other.at
 }
 
 func (q *candidates) push(c candidate) {
 	*q = append(*q, c)
 	h := *q
-	for i := len(h) - 1; i > 0 && h.before(i, (i-1)/2); i = (i - 1) / 2 {
+	for i := len(h) - 1; i > 0 && h[i].before(h[(i-1)/2]); i = (i - 1) / 2 {
 		h[i], h[(i-1)/2] = h[(i-1)/2], h[i]
 	}
 }
@@ -139,7 +139,7 @@ func (q *candidates) pop() candidate {
 	for i := 0; ; {
 		least := i
 		for child := 2*i + 1; child <= 2*i+2 && child < last; child++ {
-			if h.before(child, least) {
+			if h[child].before(h[least]) {
 				least = child
 			}
 		}

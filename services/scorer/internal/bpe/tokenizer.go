@@ -24,7 +24,7 @@ const longest = 32 << 10
 
 var errLong = inexact("text: a run of letters or other characters over %d bytes", longest)
 
-// Tokenizer encodes text. It does not change once loaded: all methods may be called from any goroutine.
+// Tokenizer encodes text. All methods may be called from any goroutine and take no lock.
 type Tokenizer struct {
 	pattern pattern
 	nfc     bool

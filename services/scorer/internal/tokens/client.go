@@ -27,7 +27,8 @@ type client struct {
 	next    atomic.Uint64
 
 	mu      sync.Mutex
-	failing map[string]int // by URL: calls that failed in a row
+	failing map[string]int       // by URL: calls that failed in a row
+	lacking map[string]time.Time // by URL: until when an engine is taken to have no render
 }
 
 const (
@@ -35,6 +36,8 @@ const (
 	maxFailing = 4096
 	// reportAfter failures in a row an engine is said to fail: one late answer under load is no news.
 	reportAfter = 5
+	// renderAgain is how long an engine without render is asked to tokenize at once: it may be started anew with a later version.
+	renderAgain = 10 * time.Minute
 )
 
 func newClient(o Options) *client {
@@ -44,7 +47,7 @@ func newClient(o Options) *client {
 	}
 	c := &client{
 		engines: o.Engines, report: o.Report,
-		turns: make(chan struct{}, n), failing: make(map[string]int),
+		turns: make(chan struct{}, n), failing: make(map[string]int), lacking: make(map[string]time.Time),
 	}
 	if c.report == nil {
 		c.report = func(string, error) {}
@@ -61,8 +64,9 @@ func newClient(o Options) *client {
 	return c
 }
 
-// tokenize asks one engine and, where that fails and time is left, one other. Its errors are all *UnknownError.
-func (c *client) tokenize(ctx context.Context, pool string, body []byte) ([]uint32, error) {
+// tokenize asks one engine and, where that fails and time is left, one other. Its errors are all *UnknownError. Chat is
+// rendered where engines can: that is what they do with the request itself, /tokenize is the same but for a few corners.
+func (c *client) tokenize(ctx context.Context, pool string, chat bool, body []byte) ([]uint32, error) {
 	urls := c.engines(pool)
 	if len(urls) == 0 {
 		return nil, unknown(NoEngine)
@@ -78,7 +82,7 @@ func (c *client) tokenize(ctx context.Context, pool string, body []byte) ([]uint
 	for i := range min(2, len(urls)) {
 		at := urls[(first+uint64(i))%uint64(len(urls))]
 		var ids []uint32
-		ids, err = c.call(ctx, at, body)
+		ids, err = c.either(ctx, at, chat, body)
 		if errors.Is(err, errRefused) { // another engine would refuse it too, and this one works
 			return nil, &UnknownError{Refused, err}
 		}
@@ -93,14 +97,45 @@ func (c *client) tokenize(ctx context.Context, pool string, body []byte) ([]uint
 	return nil, &UnknownError{Failed, err}
 }
 
+// either renders, where asked to and possible, or else tokenizes. What render refuses, /tokenize may do: render also
+// checks what is beside the prompt.
+func (c *client) either(ctx context.Context, at string, chat bool, body []byte) ([]uint32, error) {
+	if chat && c.renders(at) {
+		ids, err := c.call(ctx, at+"/v1/chat/completions/render", "token_ids", body)
+		switch {
+		case errors.Is(err, errAnswer), errors.Is(err, errAbsent):
+			c.mu.Lock()
+			if len(c.lacking) < maxFailing {
+				c.lacking[at] = time.Now().Add(renderAgain)
+			}
+			c.mu.Unlock()
+		case !errors.Is(err, errRefused):
+			return ids, err
+		}
+	}
+	return c.call(ctx, at+"/tokenize", "tokens", body)
+}
+
+func (c *client) renders(at string) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	until, lacks := c.lacking[at]
+	if lacks && !time.Now().Before(until) {
+		delete(c.lacking, at)
+		return true
+	}
+	return !lacks && len(c.lacking) < maxFailing
+}
+
 var (
+	errAbsent  = errors.New("not there")
 	errAnswer  = errors.New("answer is no tokenization")
 	errRefused = errors.New("refused")
 )
 
-// call posts the body. Nothing of an answer that is not a tokenization is kept: engines quote prompts in errors.
-func (c *client) call(ctx context.Context, base string, body []byte) ([]uint32, error) {
-	request, err := http.NewRequestWithContext(ctx, http.MethodPost, base+"/tokenize", bytes.NewReader(body))
+// call posts the body and reads the member of the answer that holds the ids. Nothing of an answer that is not a tokenization is kept: engines quote prompts in errors.
+func (c *client) call(ctx context.Context, to, member string, body []byte) ([]uint32, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodPost, to, bytes.NewReader(body))
 	if err != nil {
 		return nil, fmt.Errorf("address tokenizer: %w", err)
 	}
@@ -116,8 +151,11 @@ func (c *client) call(ctx context.Context, base string, body []byte) ([]uint32, 
 	defer func() { _ = response.Body.Close() }()
 	if response.StatusCode != http.StatusOK {
 		_, _ = io.CopyN(io.Discard, response.Body, 64<<10) // so that the connection can be used again
-		if response.StatusCode == http.StatusBadRequest || response.StatusCode == http.StatusUnprocessableEntity {
+		switch response.StatusCode {
+		case http.StatusBadRequest, http.StatusUnprocessableEntity:
 			return nil, fmt.Errorf("call tokenizer: %w: status %d", errRefused, response.StatusCode)
+		case http.StatusNotFound, http.StatusMethodNotAllowed, http.StatusNotImplemented:
+			return nil, fmt.Errorf("call tokenizer: %w: status %d", errAbsent, response.StatusCode)
 		}
 		return nil, fmt.Errorf("call tokenizer: status %d", response.StatusCode)
 	}
@@ -127,7 +165,7 @@ func (c *client) call(ctx context.Context, base string, body []byte) ([]uint32, 
 	if err != nil {
 		return nil, fmt.Errorf("read tokenizer's answer: %w", err)
 	}
-	ids, ok := tokensOf(answer)
+	ids, ok := tokensOf(answer, member)
 	if !ok {
 		return nil, fmt.Errorf("read tokenizer's answer: %w", errAnswer)
 	}
@@ -150,17 +188,20 @@ func (c *client) note(at string, err error) {
 	}
 }
 
-// tokensOf reads {"count": n, "tokens": [id, ...], ...}; the count, if there is one, must agree.
-func tokensOf(answer []byte) ([]uint32, bool) {
+// tokensOf reads {"count": n, "tokens": [id, ...], ...}, where the count, if there is one, must agree; or render's
+// {"token_ids": [id, ...], "features": null, ...}, where features would be of images or audio.
+func tokensOf(answer []byte, member string) ([]uint32, bool) {
 	c := cursor{data: answer}
 	var ids []uint32
 	count := -1
 	ok := c.object(func(key []byte) bool {
 		switch string(key) {
-		case `"tokens"`:
+		case `"` + member + `"`:
 			var ok bool
 			ids, ok = c.ids()
 			return ok
+		case `"features"`:
+			return c.peek() == 'n' && c.skip()
 		case `"count"`:
 			n, ok := c.id()
 			count = int(n)

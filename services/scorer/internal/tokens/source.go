@@ -95,7 +95,7 @@ func (s *Source) Tokens(ctx context.Context, r *scorerv1.ScoreRequest) ([]uint32
 		// The flight outlives the request that began it: others wait for it, and the cache keeps what it brings.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.deadline(p.size))
 		defer cancel()
-		ids, err := s.client.tokenize(ctx, r.GetPool(), body(r, &p))
+		ids, err := s.client.tokenize(ctx, r.GetPool(), r.GetKind() == scorerv1.Kind_KIND_CHAT, body(r, &p))
 		if err == nil {
 			s.cache.put(d, ids)
 		}
@@ -122,7 +122,7 @@ func (s *Source) ask(ctx context.Context, r *scorerv1.ScoreRequest) ([]uint32, e
 	if why != nil {
 		return nil, why
 	}
-	return s.client.tokenize(ctx, r.GetPool(), body(r, &p))
+	return s.client.tokenize(ctx, r.GetPool(), r.GetKind() == scorerv1.Kind_KIND_CHAT, body(r, &p))
 }
 
 // deadline of a call: the timeout and 1 ms for each 10 KB of text.
