@@ -26,6 +26,15 @@ const (
 	Both    Role = "both"
 )
 
+// Sidecar is who stands before an engine and has prompts computed for it elsewhere.
+type Sidecar string
+
+// The sidecars.
+const (
+	NoSidecar Sidecar = ""
+	LLMD      Sidecar = "llm-d" // does what the header x-prefiller-host-port asks for
+)
+
 // Engine is the record of one engine in KV engines, key `<pool>.<engine>`.
 type Engine struct {
 	ID         string  `json:"id"`
@@ -35,6 +44,7 @@ type Engine struct {
 	Role       Role    `json:"role"`
 	Rank       int     `json:"rank"`
 	Ranks      int     `json:"ranks"` // data parallel size; 1 without
+	Sidecar    Sidecar `json:"sidecar,omitempty"`
 	Models     []Model `json:"models"`
 	BlockSize  int     `json:"block_size"`
 	Blocks     int     `json:"blocks"` // num_gpu_blocks: capacity

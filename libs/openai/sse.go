@@ -19,17 +19,20 @@ type Usage struct {
 // carry usage. Whole events pass as they came; an event cut by a read waits for its end, so that the usage chunk that
 // the client did not ask for can be withheld. The zero value withholds nothing.
 type Stream struct {
-	Withhold bool  // keep back the extra usage chunk: no choices, and usage
+	Withhold bool // keep back the extra usage chunk: no choices, and usage
+	// Prefill is the usage of the engine that computed the prompt for this one; its cached tokens replace this one's.
+	Prefill  *Usage
 	Usage    Usage // the last usage seen
 	HasUsage bool
 	Done     bool // [DONE] was seen
 	Failed   bool // the engine sent an error event
 	Chunks   int  // data events other than [DONE], errors and the extra usage chunk: about one a token
 
-	held []byte // the event that has begun but not ended
-	long bool   // the event under way was too long to hold; it passes unread
-	end  int    // newlines just before the next byte: two end an event
-	body Body
+	held  []byte // the event that has begun but not ended
+	long  bool   // the event under way was too long to hold; it passes unread
+	end   int    // newlines just before the next byte: two end an event
+	body  Body
+	fixed []byte // the event just read, with its usage corrected; empty where it stays as it came
 }
 
 // Feed takes the next bytes and hands on what may pass, in order. The slices are valid until the next call.
@@ -46,22 +49,31 @@ func (s *Stream) Feed(p []byte, emit func([]byte) error) error {
 			s.held = append(s.held, event...)
 			event = s.held
 		}
+		s.fixed = s.fixed[:0]
 		pass := s.long || s.read(event)
 		s.long = false
 		from += n
 		switch {
 		case len(s.held) > 0:
 			s.held, start = s.held[:0], from
+			if len(s.fixed) > 0 {
+				event = s.fixed
+			}
 			if pass {
 				if err := emit(event); err != nil {
 					return err
 				}
 			}
-		case !pass:
+		case !pass, len(s.fixed) > 0:
 			if err := emitSome(p[start:from-n], emit); err != nil {
 				return err
 			}
 			start = from
+			if pass {
+				if err := emit(s.fixed); err != nil {
+					return err
+				}
+			}
 		}
 	}
 	return s.rest(p[start:from], p[from:], emit)
@@ -159,6 +171,7 @@ func (s *Stream) read(event []byte) (pass bool) {
 	usage, extra := s.usageChunk(data)
 	if usage != nil {
 		s.Usage, s.HasUsage = *usage, true
+		s.correct(event, data)
 	}
 	if !extra {
 		s.Chunks++

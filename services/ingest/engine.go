@@ -18,19 +18,20 @@ import (
 
 // Engine says where an engine is: the value of --engine, or an entry of --engines-file.
 type Engine struct {
-	URL     string     // OpenAI base URL without /v1
-	Name    string     // as the operator knows it; empty means host:port of URL
-	Events  string     // endpoint of rank 0's PUB socket; empty where the engine publishes no events
-	Replay  string     // endpoint of rank 0's replay socket; empty where it has none
-	Role    fleet.Role // empty means both
-	Ranks   int        // data-parallel size; rank r publishes r ports above rank 0; 0 means 1
-	Rank    int        // of an entry that is one rank alone, at a URL that other ranks share; then Ranks is 1
-	KeyFile string     // holds the engine's API key; empty means the environment's VLLM_API_KEY
+	URL     string        // OpenAI base URL without /v1
+	Name    string        // as the operator knows it; empty means host:port of URL
+	Events  string        // endpoint of rank 0's PUB socket; empty where the engine publishes no events
+	Replay  string        // endpoint of rank 0's replay socket; empty where it has none
+	Role    fleet.Role    // empty means both
+	Ranks   int           // data-parallel size; rank r publishes r ports above rank 0; 0 means 1
+	Rank    int           // of an entry that is one rank alone, at a URL that other ranks share; then Ranks is 1
+	Sidecar fleet.Sidecar // stands before the engine at URL
+	KeyFile string        // holds the engine's API key; empty means the environment's VLLM_API_KEY
 }
 
 // EngineUsage describes the value of --engine.
 const EngineUsage = "`URL` of an engine, with options: URL[,events=tcp://H:5557][,replay=tcp://H:5558][,role=prefill|decode|both]" +
-	"[,ranks=N][,key-file=F]; may be given again; events=none for an engine without KV events"
+	"[,ranks=N][,sidecar=llm-d][,key-file=F]; may be given again; events=none for an engine without KV events"
 
 const (
 	eventsPort = 5557 // vLLM's default
@@ -83,10 +84,12 @@ func (e *Engine) set(name, v string) error {
 			return fmt.Errorf("ranks=%s: want a number of 1 or more", v)
 		}
 		e.Ranks = n
+	case "sidecar":
+		e.Sidecar = fleet.Sidecar(v)
 	case "key-file":
 		e.KeyFile = v
 	default:
-		return fmt.Errorf("unknown option %q: want events, replay, role, ranks or key-file", name)
+		return fmt.Errorf("unknown option %q: want events, replay, role, ranks, sidecar or key-file", name)
 	}
 	return nil
 }
@@ -117,6 +120,9 @@ func (e *Engine) check() error {
 	case fleet.Prefill, fleet.Decode, fleet.Both:
 	default:
 		return fmt.Errorf("role=%s: want prefill, decode or both", e.Role)
+	}
+	if e.Sidecar != fleet.NoSidecar && e.Sidecar != fleet.LLMD {
+		return fmt.Errorf("sidecar=%s: want llm-d", e.Sidecar)
 	}
 	if e.Ranks < 1 || e.Ranks > maxRanks || e.Rank < 0 || e.Rank > maxRanks {
 		return fmt.Errorf("ranks=%d: want 1 to %d", e.Ranks, maxRanks)
@@ -215,6 +221,7 @@ func ReadEngines(path string) ([]Engine, error) {
 		Engines []struct {
 			Name, URL, Events, Replay string
 			Role                      fleet.Role
+			Sidecar                   fleet.Sidecar
 			Rank                      int `json:"dp_rank"`
 		}
 	}
@@ -225,7 +232,7 @@ func ReadEngines(path string) ([]Engine, error) {
 	for i, entry := range file.Engines {
 		_, base, err := parseURL(entry.URL)
 		e := Engine{URL: base, Name: entry.Name, Events: entry.Events, Replay: entry.Replay,
-			Role: cmp.Or(entry.Role, fleet.Both), Rank: entry.Rank, Ranks: 1}
+			Role: cmp.Or(entry.Role, fleet.Both), Rank: entry.Rank, Ranks: 1, Sidecar: entry.Sidecar}
 		if err = cmp.Or(err, e.check()); err != nil {
 			return nil, fmt.Errorf("engines file %s, engine %d (%s): %w", path, i, entry.Name, err)
 		}

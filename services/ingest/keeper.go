@@ -223,7 +223,7 @@ const noAnswer = "its HTTP server does not answer"
 // record is what the engine's record should say now.
 func (k *keeper) record() fleet.Engine {
 	f, gone := k.source.state()
-	e := fleet.Engine{ID: k.rank.id, Name: k.rank.name, Pool: k.pool.ID, URL: k.rank.engine.URL, Role: k.rank.engine.Role,
+	e := fleet.Engine{ID: k.rank.id, Name: k.rank.name, Pool: k.pool.ID, URL: k.rank.engine.URL, Role: k.rank.engine.Role, Sidecar: k.rank.engine.Sidecar,
 		Rank: k.rank.number, Ranks: k.rank.of, Models: f.models, BlockSize: k.config.BlockSize,
 		Blocks: k.config.NumGPUBlocks, State: fleet.OK}
 	s := k.present()

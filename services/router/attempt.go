@@ -19,6 +19,9 @@ const maxRetries = 2 // of one request
 // send tries engines until one answers. Nothing has gone to the client yet, so another engine may be asked.
 func (x *exchange) send(ctx context.Context) (*http.Response, *openai.Error) {
 	for {
+		if x.handOver(ctx); ctx.Err() != nil {
+			return nil, nil
+		}
 		resp, err := x.attempt(ctx)
 		why := retryReason(resp, err)
 		if why == "" || ctx.Err() != nil {
@@ -55,11 +58,9 @@ func (x *exchange) again(ctx context.Context, why string) bool {
 	if x.retries == maxRetries {
 		return false
 	}
-	if x.wish.Without == nil {
-		x.wish.Without = make(map[string]bool)
-	}
-	x.wish.Without[x.res.Engine.ID] = true
+	x.exclude(x.res.Engine.ID)
 	old := x.res
+	x.keep(why)
 	if !x.rt.retries.take() || x.choose(ctx, 0) != nil {
 		return false
 	}
@@ -88,7 +89,17 @@ func retryReason(resp *http.Response, err error) string {
 
 // attempt sends the request to the engine that is booked and returns when it has answered with a header.
 func (x *exchange) attempt(ctx context.Context) (*http.Response, error) {
-	engine := &x.res.Engine
+	body := x.decodeLeg()
+	defer body.release() // the transport has readers of its own
+	out, err := x.request(ctx, &x.res.Engine, body)
+	if err != nil {
+		return nil, err
+	}
+	return x.rt.transport.RoundTrip(x.steer(out))
+}
+
+// request is the client's request to an engine, with another body.
+func (x *exchange) request(ctx context.Context, engine *fleet.Engine, b *body) (*http.Request, error) {
 	target := strings.TrimSuffix(engine.URL, "/") + x.q.path
 	if x.q.query != "" {
 		target += "?" + x.q.query
@@ -103,10 +114,10 @@ func (x *exchange) attempt(ctx context.Context) (*http.Response, error) {
 		out.Header.Set("Authorization", "Bearer "+key)
 	}
 	pin(out.Header, engine)
-	out.ContentLength = int64(len(x.q.body.sent))
-	out.Body = x.q.body.reader()
-	out.GetBody = func() (io.ReadCloser, error) { return x.q.body.reader(), nil }
-	return x.rt.transport.RoundTrip(out)
+	out.ContentLength = int64(len(b.sent))
+	out.Body = b.reader()
+	out.GetBody = func() (io.ReadCloser, error) { return b.reader(), nil }
+	return out, nil
 }
 
 // pin sends a request to one data-parallel rank of a shared URL.

@@ -19,6 +19,7 @@ type line struct {
 	Reason   string             `json:"reason"`
 	Unknown  bool               `json:"unknown"`
 	Partial  bool               `json:"partial"`
+	Split    *splitLine         `json:"split,omitempty"` // where the pool has engines that compute prompts for others
 	Us       stages             `json:"us"`
 }
 
@@ -54,7 +55,7 @@ func newLine(w *ledger.Wish, d *ledger.Decision) line {
 
 // log writes the decision line.
 func (l *line) log(ctx context.Context, log *slog.Logger) {
-	log.LogAttrs(ctx, slog.LevelInfo, "Got pod scores",
+	attrs := []slog.Attr{
 		slog.String("x-request-id", l.ID),
 		slog.String("model", l.Model),
 		slog.String("resolvedTargetModel", l.Resolved),
@@ -66,5 +67,9 @@ func (l *line) log(ctx context.Context, log *slog.Logger) {
 		slog.Bool("unknown", l.Unknown),
 		slog.Bool("partial", l.Partial),
 		slog.Any("us", l.Us),
-	)
+	}
+	if l.Split != nil {
+		attrs = append(attrs, slog.Any("split", l.Split))
+	}
+	log.LogAttrs(ctx, slog.LevelInfo, "Got pod scores", attrs...)
 }

@@ -12,12 +12,13 @@ import (
 // exchange is one request with an engine chosen: its attempts, its answer and what came of it. It belongs to the
 // request's goroutine.
 type exchange struct {
-	rt   *router
-	q    *request
-	pool *pool
-	wish *ledger.Wish
-	res  *ledger.Reservation // the latest
-	line line                // of the first choice, but that the engine is the latest
+	rt    *router
+	q     *request
+	pool  *pool
+	wish  *ledger.Wish
+	res   *ledger.Reservation // the latest
+	line  line                // of the first choice, but that the engine is the latest
+	apart split               // where its prompt is computed
 
 	predicted time.Duration // arrival to first byte, as foreseen at the first choice
 
@@ -50,7 +51,7 @@ func (rt *router) exchange(w http.ResponseWriter, r *http.Request, q *request) {
 		rt.refuse(w, e)
 		return
 	}
-	x.wish.Gate = x.pool.door.gate
+	x.wish.Gate, x.wish.Split = x.pool.door.gate, x.splitter()
 	if e = x.choose(r.Context(), took); e != nil {
 		rt.refuse(w, e)
 		return
@@ -85,15 +86,17 @@ func (x *exchange) choose(ctx context.Context, scoring time.Duration) *openai.Er
 	x.rt.metrics.took("pick", picking)
 	if x.res != nil { // a retry: the first decision stays the request's, its engine is replaced
 		x.res, x.line.Chosen = res, d.Engine.Name
+		x.line.Split = x.apart.decided(d)
 		return nil
 	}
 	x.res, x.line = res, newLine(x.wish, d)
+	x.line.Split = x.apart.decided(d)
 	x.line.ID, x.line.Priority = x.q.id, x.q.caller.band
 	x.line.Us = stages{Tokenize: x.wish.Score.GetTokenizeUs(), Score: scoring.Microseconds(), Pick: picking.Microseconds()}
 	x.line.log(ctx, x.rt.log)
 	x.pool.count(func(t *totals) {
 		t.prompt += int64(res.Prompt)
-		t.uncached += int64(res.Uncached)
+		t.uncached += int64(x.computing().Uncached)
 	})
 	return nil
 }
@@ -101,6 +104,7 @@ func (x *exchange) choose(ctx context.Context, scoring time.Duration) *openai.Er
 // end releases the ledger and writes the record; it runs however the request ended.
 func (x *exchange) end(ctx context.Context) {
 	x.res.Release(time.Now(), !x.first.IsZero(), x.outcome == outcomeOK || x.outcome == outcomeRefused && x.status < 500)
+	x.settle(ctx)
 	output := x.output()
 	x.pool.count(func(t *totals) { t.output += int64(output) })
 	x.account(output)

@@ -21,6 +21,7 @@ func FuzzRequest(f *testing.F) {
 		`{"model":"m","prompt":[1,2],"stream":true,"stream_options":{"include_usage":false},"max_tokens":1e2}`,
 		`{"model":"m","messages":[{}],"stream":true,"stream_options":null,"cache_salt":"s","tools":[]}`,
 		`{"model":"m","model":"n","prompt":null,"prompt_embeds":"x"}`,
+		`{"model":"m","prompt":"x","kv_transfer_params":{"do_remote_prefill":true},"kv_transfer_params":{}}`,
 		`{"model":1}`, `{}`, ``, `[`,
 	} {
 		f.Add(body, true)
@@ -48,7 +49,10 @@ func FuzzRequest(f *testing.F) {
 		if err := sent.Scan(b.sent); err != nil {
 			t.Fatalf("%q became %q: %v", raw, b.sent, err)
 		}
-		if !q.stream && string(b.sent) != raw {
+		if sent.Value(transferParams) != nil {
+			t.Fatalf("%q became %q", raw, b.sent)
+		}
+		if !q.stream && q.scan.Value(transferParams) == nil && string(b.sent) != raw {
 			t.Fatalf("%q became %q", raw, b.sent)
 		}
 		var options openai.Body

@@ -11,6 +11,7 @@ import (
 
 // metrics are what the router counts. Labels are pools, engine ids and fixed words only.
 type metrics struct {
+	splitMetrics
 	requests   *prometheus.CounterVec
 	ttft       *prometheus.HistogramVec
 	stage      *prometheus.HistogramVec

@@ -86,7 +86,7 @@ func (x *exchange) record(router string, now time.Time) *record {
 	}
 	if x.usage != nil {
 		r.PromptTokens = x.usage.Prompt
-		if x.usage.HasCached {
+		if x.usage.HasCached && !x.apart.remote() { // else it tells of another engine's cache
 			r.CachedMeasured = &x.usage.Cached
 		}
 	}

@@ -23,16 +23,19 @@ func (x *exchange) relay(w http.ResponseWriter, r *http.Request, resp *http.Resp
 		x.outcome = outcomeRefused
 	}
 	events := strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream")
-	if events {
+	if events || x.apart.usage != nil {
 		w.Header().Del("Content-Length")
 	}
 	w.WriteHeader(resp.StatusCode)
 	out := &client{w: w, control: http.NewResponseController(w)}
 	var err error
-	if events {
-		x.stream.Withhold = x.q.stream && !x.q.ownsUse
+	switch {
+	case events:
+		x.stream.Withhold, x.stream.Prefill = x.q.stream && !x.q.ownsUse, x.apart.usage
 		err = x.events(out, resp.Body)
-	} else {
+	case x.apart.usage != nil:
+		err = x.corrected(out, resp.Body)
+	default:
 		err = x.whole(out, resp.Body)
 	}
 	switch {

@@ -28,7 +28,8 @@ type request struct {
 	lora    string
 	salt    string
 	stream  bool
-	ownsUse bool // the client asked for the usage chunk itself
+	ownsUse bool   // the client asked for the usage chunk itself
+	options []byte // of the stream, where the client's must be replaced
 
 	caller caller
 	slo    SLO
@@ -80,13 +81,31 @@ func (q *request) read() *openai.Error {
 			}
 		}
 	}
+	var e *openai.Error
 	switch q.kind {
 	case scorerv1.Kind_KIND_CHAT:
-		return q.readChat()
+		e = q.readChat()
 	case scorerv1.Kind_KIND_COMPLETIONS:
-		return q.readCompletion()
+		e = q.readCompletion()
 	}
-	return nil
+	q.rewrite()
+	return e
+}
+
+// rewrite makes the bytes that engines get. Which engine's blocks another reads is nothing that clients decide.
+func (q *request) rewrite() {
+	forged := !q.caller.trusted() && q.scan.Value(transferParams) != nil
+	if !forged && q.options == nil {
+		return
+	}
+	p := openai.NewPatch(&q.scan)
+	if forged {
+		p.Delete(transferParams)
+	}
+	if q.options != nil {
+		p.Set("stream_options", q.options)
+	}
+	q.body.patch(p)
 }
 
 func (q *request) readChat() *openai.Error {
@@ -122,7 +141,7 @@ func (q *request) readUsage() *openai.Error {
 	}
 	options := q.scan.Value("stream_options")
 	if options == nil {
-		q.patch([]byte(`{"include_usage":true}`))
+		q.options = []byte(`{"include_usage":true}`)
 		return nil
 	}
 	var inner openai.Body
@@ -140,14 +159,8 @@ func (q *request) readUsage() *openai.Error {
 	}
 	p := openai.NewPatch(&inner)
 	p.Set("include_usage", []byte("true"))
-	q.patch(p.Append(nil))
+	q.options = p.Append(nil)
 	return nil
-}
-
-func (q *request) patch(options []byte) {
-	p := openai.NewPatch(&q.scan)
-	p.Set("stream_options", options)
-	q.body.patch(p)
 }
 
 // spans are the members that decide the prompt's tokens, byte for byte.

@@ -88,6 +88,7 @@ type router struct {
 	budgets   tenants.Budgets
 	memory    *memory
 	peers     *peers
+	given     abandoned
 	bodies    sync.Pool // of *body
 	chunks    sync.Pool // of *[]byte
 
@@ -191,7 +192,9 @@ func (rt *router) serveAll(ctx, life context.Context, end func(), conn *bus.Conn
 	rt.log.Info("serving requests", "address", address, "policy", string(rt.policy))
 	rt.cfg.Health.Set("router", "")
 	context.AfterFunc(ctx, func() { rt.cfg.Health.Set("router", "stopping") })
-	return group.Wait()
+	err := group.Wait()
+	rt.given.wait()
+	return err
 }
 
 // pick is the ledgers' Picker: the policy of the configuration.

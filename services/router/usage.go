@@ -74,7 +74,7 @@ func (x *exchange) account(output int) {
 	if x.usage != nil {
 		q.prompt, cached = x.usage.Prompt, x.usage.Cached
 	}
-	if x.first.IsZero() && x.usage == nil {
+	if x.first.IsZero() && x.usage == nil && x.apart.usage == nil {
 		q.prompt = 0 // no engine has computed it
 	}
 	m := x.rt.metrics

@@ -106,10 +106,7 @@ func (p *Pool) Reserve(v *fleet.View, w *Wish, now time.Time) (*Reservation, *De
 func (p *Pool) book(w *Wish, pair *policy.Pair, now time.Time) *Reservation {
 	r := p.take(w, &p.decode, pair.Decode.Index, now)
 	if pair.Prefill.Index >= 0 {
-		r.Prefill = p.take(w, &p.prefill, pair.Prefill.Index, now)
-		r.Prefill.streams = true // its one token comes with its last
-		r.remote, r.alone = true, false
-		r.Prefill.enter()
+		r.hand(p.take(w, &p.prefill, pair.Prefill.Index, now))
 	}
 	r.enter()
 	heads, _ := w.heads()

@@ -47,7 +47,8 @@ type Reservation struct {
 	heads     []uint64
 }
 
-// FirstByte says that the engine has begun to answer: the request decodes from now on.
+// FirstByte says that the engine has begun to answer: the request decodes from now on. A prefill engine of which nobody
+// has told is done as well; nobody saw when, so nothing is learned.
 func (r *Reservation) FirstByte(now time.Time) {
 	r.pool.mu.Lock()
 	defer r.pool.mu.Unlock()
@@ -64,6 +65,11 @@ func (r *Reservation) firstByte(now time.Time) {
 			r.received(now)
 		}
 		r.row.decode(r, now)
+	}
+	if leg := r.Prefill; leg != nil && !leg.ended {
+		leg.alone = false
+		leg.firstByte(now)
+		leg.release(now, true, true)
 	}
 	r.pool.keyed.FirstByte(r.placed, now)
 	r.row.health.answers()

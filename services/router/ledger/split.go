@@ -57,13 +57,7 @@ func (r *Reservation) PrefillFailed(now time.Time) (ejected bool) {
 		return false
 	}
 	ejected = leg.row.health.bad(now)
-	leg.release(now, false, false)
-	if r.first { // it does not stream, and was taken to decode by now
-		r.row.pass(now)
-	}
-	r.row.leave(r)
-	r.first, r.remote, r.sent = false, false, now
-	r.enter()
+	r.computeHere(now)
 	return ejected
 }
 
