@@ -18,31 +18,18 @@ type body struct {
 	ContinueFinal       bool            `json:"continue_final_message"`
 	MaxTokens           *int            `json:"max_tokens"`
 	MaxCompletionTokens *int            `json:"max_completion_tokens"`
-	MinTokens           int             `json:"min_tokens"`
+	MinTokens           *int            `json:"min_tokens"`
 	IgnoreEOS           bool            `json:"ignore_eos"`
 	N                   *int            `json:"n"`
 	Stream              bool            `json:"stream"`
-	StreamOptions       struct {
+	StreamOptions       *struct {
 		IncludeUsage bool `json:"include_usage"`
 	} `json:"stream_options"`
-	Salt            string   `json:"cache_salt"`
-	Seed            int64    `json:"seed"`
-	Transfer        transfer `json:"kv_transfer_params"`
-	ReturnTokenIDs  bool     `json:"return_token_ids"`
-	ReturnTokenStrs bool     `json:"return_token_strs"`
-}
-
-// transfer are the fields of kv_transfer_params that vLLM's NIXL connector exchanges. The router passes the answer of a
-// prefill engine to a decode engine as it is.
-type transfer struct {
-	RemoteDecode  bool    `json:"do_remote_decode"`  // asked of a prefill engine
-	RemotePrefill bool    `json:"do_remote_prefill"` // asked of a decode engine
-	BlockIDs      [][]int `json:"remote_block_ids"`
-	EngineID      string  `json:"remote_engine_id"`
-	RequestID     string  `json:"remote_request_id"`
-	Host          string  `json:"remote_host"`
-	Port          int     `json:"remote_port"`
-	TPSize        int     `json:"tp_size"`
+	Salt            string          `json:"cache_salt"`
+	Seed            int64           `json:"seed"`
+	Transfer        json.RawMessage `json:"kv_transfer_params"`
+	ReturnTokenIDs  bool            `json:"return_token_ids"`
+	ReturnTokenStrs bool            `json:"return_token_strs"`
 }
 
 // message is a chat message whose content is a string or a list of parts.

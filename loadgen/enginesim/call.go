@@ -17,6 +17,7 @@ type emitted struct {
 // call hands the tokens of one HTTP request from the engine's loop to its handler. The loop never waits for it.
 type call struct {
 	ready chan struct{} // holds one value once there is something to take
+	fetch *fetch        // of a prompt that another engine computed; nil for others
 
 	mu  sync.Mutex
 	out []emitted
@@ -30,6 +31,7 @@ type choice struct {
 	arrived time.Time
 	stops   bool      // the answer ends by itself, not at a limit
 	last    time.Time // of the last token; owned by the engine's loop
+	handed  *handed   // of a prompt that is computed for another engine; nil for others
 }
 
 func newCall() *call { return &call{ready: make(chan struct{}, 1)} }

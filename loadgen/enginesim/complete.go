@@ -26,13 +26,14 @@ type answer struct {
 	chat     bool
 	id       string // cmpl-… or chatcmpl-…
 	created  int64
-	prompts  int    // prompt tokens
-	engine   string // the engine's name
+	prompts  int     // prompt tokens
+	handed   *handed // the prompt is for another engine; nil where it is not
+	fetch    *fetch  // another engine has the prompt; nil where none has
 }
 
 // complete serves /v1/completions and /v1/chat/completions.
 func (e *Engine) complete(w http.ResponseWriter, r *http.Request, chat bool) {
-	a := answer{call: newCall(), body: &body{}, chat: chat, created: time.Now().Unix(), engine: e.o.Name}
+	a := answer{call: newCall(), body: &body{}, chat: chat, created: time.Now().Unix()}
 	if err := readBody(w, r, a.body); err != nil {
 		writeError(w, err)
 		return
@@ -40,6 +41,13 @@ func (e *Engine) complete(w http.ResponseWriter, r *http.Request, chat bool) {
 	if err := e.prepare(&a, r.Header.Get("X-Request-Id")); err != nil {
 		writeError(w, err)
 		return
+	}
+	if a.fetch != nil {
+		if err := a.fetch.hold(); err != nil {
+			writeError(w, err)
+			return
+		}
+		defer func() { _ = a.fetch.free() }() // who leaves before the KV was fetched
 	}
 	if err := e.submit(a.requests); err != nil {
 		writeError(w, err)
@@ -80,13 +88,16 @@ func (e *Engine) prepare(a *answer, id string) error {
 	if n < 1 || n*len(tokens) > 1024 {
 		return badRequest("n", "n must be at least 1, and n times the number of prompts at most 1024")
 	}
-	call := e.calls.Add(1)
+	call, given := e.calls.Add(1), id
 	if id == "" {
 		id = fmt.Sprintf("%016x", mix64(call^uint64(time.Now().UnixNano())))
 	}
 	a.id = "cmpl-" + id
 	if a.chat {
 		a.id = "chatcmpl-" + id
+	}
+	if err := e.asked(a, given, n*len(tokens)); err != nil {
+		return err
 	}
 	for _, t := range tokens {
 		a.prompts += len(t)
@@ -98,13 +109,14 @@ func (e *Engine) prepare(a *answer, id string) error {
 			index := len(a.requests)
 			q := &Request{
 				ID: a.id + "-" + strconv.FormatUint(call, 36) + "-" + strconv.Itoa(index), Prompt: t, MaxTokens: limit,
-				Answer: a.name(t, i), Salt: a.body.Salt, Remote: a.body.Transfer.RemotePrefill,
-				Tag: &choice{call: a.call, index: index, arrived: time.Now(), stops: stops},
+				Answer: a.name(t, i), Salt: a.body.Salt, Remote: a.fetch != nil, Pin: a.handed != nil,
+				Tag: &choice{call: a.call, index: index, arrived: time.Now(), stops: stops, handed: a.handed},
 			}
 			if adapter >= 0 {
 				q.LoRA, q.LoRAID = a.body.Model, int64(adapter)+1
 			}
 			a.requests = append(a.requests, q)
+			e.apart(a, t, q)
 		}
 	}
 	return nil
@@ -119,7 +131,10 @@ func (e *Engine) limit(a *answer, tokens []uint32) (limit int, stops bool, err e
 	if a.chat && a.body.MaxCompletionTokens != nil {
 		asked = a.body.MaxCompletionTokens
 	}
-	room := context - len(tokens)
+	room, least := context-len(tokens), 0
+	if a.body.MinTokens != nil {
+		least = *a.body.MinTokens
+	}
 	switch {
 	case asked != nil:
 		limit = *asked
@@ -128,14 +143,14 @@ func (e *Engine) limit(a *answer, tokens []uint32) (limit int, stops bool, err e
 	case a.body.IgnoreEOS:
 		limit = max(room, 1)
 	default:
-		natural := max(a.body.MinTokens, shortest+int(a.name(tokens, 0)%spread))
+		natural := max(least, shortest+int(a.name(tokens, 0)%spread))
 		stops = natural <= room
 		limit = min(natural, max(room, 1))
 	}
 	if len(tokens) == 0 {
 		return 0, false, badRequest("prompt", "the prompt has no tokens")
 	}
-	if limit < 1 || a.body.MinTokens > limit {
+	if limit < 1 || least > limit {
 		return 0, false, badRequest("max_tokens", "max_tokens must be at least 1 and at least min_tokens")
 	}
 	if limit > room {
@@ -154,4 +169,17 @@ func (a *answer) name(tokens []uint32, choice int) uint64 {
 	}
 	buf = append(buf, a.body.Model...)
 	return xxh3.HashSeed(buf, uint64(a.body.Seed)+uint64(choice))
+}
+
+// apart names the one prompt of a request that two engines share.
+func (e *Engine) apart(a *answer, tokens []uint32, q *Request) {
+	if a.handed != nil {
+		a.handed.key, a.handed.prompt = q.ID, a.kv(tokens)
+		if e.o.Connector == OldNIXL {
+			a.handed.key = a.id
+		}
+	}
+	if a.fetch != nil {
+		a.fetch.said.Prompt, a.call.fetch = a.kv(tokens), a.fetch
+	}
 }

@@ -97,6 +97,7 @@ type Stats struct {
 	Running, Waiting int // waiting also for KV of a prefill engine
 	Blocks, Free     int // physical blocks, and those that no sequence uses (cached or not)
 	Cached           int // blocks that may be hit, copies counted
+	Pinned           int // blocks of finished requests that are kept for another engine
 	Steps            int64
 	Queries, Hits    int64 // prompt tokens at first admission, and those found in the cache
 	PromptTokens     int64 // of requests whose first token is out

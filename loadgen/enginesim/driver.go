@@ -48,6 +48,10 @@ type Options struct {
 	// its lives has.
 	HashSeed string
 	Rank     int // data parallel rank
+	// Connector says how prompts are handed from engine to engine, and Lease how long their blocks are kept for the
+	// other, in the engine's time; 0 = as long as that connector does.
+	Connector Connector
+	Lease     time.Duration
 	// Submitted, if not nil, is told of each completion by its X-Request-Id once it waits for its first step. The request
 	// waits for it.
 	Submitted func(requestID string)
@@ -97,12 +101,14 @@ type Engine struct {
 	mu      sync.Mutex
 	closed  bool
 	core    *Core
-	life    int               // counts restarts
-	born    time.Time         // start of this life
-	arrival time.Time         // of the request that ended the last idle time
-	quiet   chan struct{}     // closed while the engine is idle and all its events are out
-	wire    *kvwire.Publisher // nil without events
-	metrics *metrics          // of this life
+	life    int                // counts restarts
+	born    time.Time          // start of this life
+	arrival time.Time          // of the request that ended the last idle time
+	quiet   chan struct{}      // closed while the engine is idle and all its events are out
+	wire    *kvwire.Publisher  // nil without events
+	metrics *metrics           // of this life
+	handed  map[string]*handed // prompts computed for other engines, by key
+	expired int
 }
 
 // Start binds the engine's sockets and runs it until ctx ends or Close.
@@ -218,6 +224,7 @@ func (e *Engine) Restart() error {
 	for _, s := range e.core.ids {
 		fail(s.req, ErrRestarted)
 	}
+	e.forgetHanded()
 	e.life++
 	e.core, e.born = NewCore(e.o.core(e.life)), time.Now()
 	e.metrics = newMetrics(e)

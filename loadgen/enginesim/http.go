@@ -26,6 +26,7 @@ func (e *Engine) routes() http.Handler {
 	})
 	mux.HandleFunc("GET /metrics", e.serveMetrics)
 	mux.HandleFunc("POST /reset_prefix_cache", e.reset)
+	mux.HandleFunc("POST "+fetchPath, e.serveFetch)
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		if id := r.Header.Get("X-Request-Id"); id != "" {
 			w.Header().Set("X-Request-Id", id)

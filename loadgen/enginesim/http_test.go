@@ -161,33 +161,6 @@ func TestTokenizerLosesNothing(t *testing.T) {
 	}
 }
 
-// A decode engine takes over a prompt that a prefill engine computed: it computes one token of it, and announces it.
-func TestPrefillAndDecodeEngines(t *testing.T) {
-	prefill, decode := start(t, Options{Name: "p"}), start(t, Options{Profile: Profile{Prefill: 100}})
-	prompt := strings.Repeat(" abc", 100)
-	var first struct {
-		Transfer json.RawMessage `json:"kv_transfer_params"`
-	}
-	post(t, prefill, "/v1/completions", `{"prompt":"`+prompt+`","max_tokens":1,"kv_transfer_params":
-		{"do_remote_decode":true,"do_remote_prefill":false,"remote_engine_id":null,"remote_block_ids":null}}`, &first)
-	var r reply
-	status, text := post(t, decode, "/v1/completions",
-		`{"prompt":"`+prompt+`","max_tokens":3,"kv_transfer_params":`+string(first.Transfer)+`}`, &r)
-	if status != 200 || r.Usage.Details.Cached != 99 || r.Usage.Completion != 3 {
-		t.Fatalf("%d %s", status, text)
-	}
-	quiesce(t, decode)
-	if s := decode.Stats(); s.Cached != 6 || s.Hits != 0 || s.Queries != 100 || s.Free != s.Blocks {
-		t.Fatalf("%+v", s)
-	}
-	var plain struct {
-		Transfer json.RawMessage `json:"kv_transfer_params"`
-	}
-	if post(t, prefill, "/v1/completions", `{"prompt":"x","max_tokens":1}`, &plain); plain.Transfer != nil {
-		t.Fatalf("an ordinary answer hands over %s", plain.Transfer)
-	}
-}
-
 func TestModels(t *testing.T) {
 	e := start(t, Options{Blocks: 100})
 	resp, err := http.Get(e.URL() + "/v1/models")

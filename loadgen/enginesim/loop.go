@@ -72,6 +72,9 @@ func (e *Engine) run(ctx context.Context) {
 // settle tells those who wait in Quiesce that nothing more will come. The lock is held.
 func (e *Engine) settle() {
 	e.metrics.observe(e.core.Stats())
+	if e.core.pulling > 0 {
+		return
+	}
 	select {
 	case <-e.quiet:
 	default:
@@ -97,11 +100,14 @@ func (e *Engine) finish(step *StepResult, life int) {
 		return
 	}
 	for _, p := range step.Pulls {
-		e.core.Pulled(p.Request.ID) // in no time: real time has no network to model
+		e.done.Go(func() { e.fetched(p, life) }) // in next to no time: real time has no network to model
 	}
 	e.metrics.observe(e.core.Stats())
 	for _, o := range step.Outputs {
 		if c, ok := o.Request.Tag.(*choice); ok {
+			if o.Finished && c.handed != nil {
+				e.keep(c.handed, o.Request)
+			}
 			e.metrics.token(c, &o, now)
 			c.call.push(emitted{choice: c.index, token: e.core.Token(o.Request, o.Index), index: o.Index, hit: o.Hit, last: o.Finished})
 		}

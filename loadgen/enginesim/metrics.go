@@ -28,6 +28,8 @@ type metrics struct {
 	preempted               prometheus.Counter
 	stopped, full, aborted  prometheus.Counter
 	ttft, itl               prometheus.Histogram
+	pinned                  prometheus.Gauge
+	expired                 prometheus.Counter
 }
 
 func newMetrics(e *Engine) *metrics {
@@ -69,6 +71,8 @@ func newMetrics(e *Engine) *metrics {
 		stopped:   success.WithLabelValues("stop"),
 		full:      success.WithLabelValues("length"),
 		aborted:   success.WithLabelValues("abort"),
+		pinned:    gauge("enginesim:pinned_kv_blocks", "KV blocks kept for decode engines."),
+		expired:   counter("vllm:nixl_num_kv_expired_reqs_total", "Prompts that no decode engine fetched in time."),
 		ttft: with.NewHistogram(prometheus.HistogramOpts{
 			Name: "vllm:time_to_first_token_seconds", Help: "From arrival to the first token.", Buckets: ttftBuckets,
 		}),
@@ -83,6 +87,7 @@ func (m *metrics) observe(s Stats) {
 	m.running.Set(float64(s.Running))
 	m.waiting.Set(float64(s.Waiting))
 	m.usage.Set(s.Usage())
+	m.pinned.Set(float64(s.Pinned))
 	m.queries.Add(float64(s.Queries - m.seen.Queries))
 	m.hits.Add(float64(s.Hits - m.seen.Hits))
 	m.prompt.Add(float64(s.PromptTokens - m.seen.PromptTokens))

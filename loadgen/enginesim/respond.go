@@ -78,7 +78,7 @@ func (a *answer) stream(w http.ResponseWriter, r *http.Request) {
 		if err != nil {
 			buf = append(append(append(buf, "data: "...), asAPI(err).object()...), "\n\n"...)
 			open = 0
-		} else if open == 0 && a.body.StreamOptions.IncludeUsage {
+		} else if open == 0 && a.body.StreamOptions != nil && a.body.StreamOptions.IncludeUsage {
 			buf = a.last(buf, used)
 		}
 		if open == 0 {
@@ -210,18 +210,10 @@ func (a *answer) object(parts [][]uint32, u usage) []byte {
 	}
 	text, _ := json.Marshal(u)
 	b = append(append(b, `],"usage":`...), text...)
-	if a.body.Transfer.RemoteDecode {
-		text, _ = json.Marshal(a.handover())
-		b = append(append(b, `,"kv_transfer_params":`...), text...)
+	if a.handed != nil {
+		b = append(append(b, `,"kv_transfer_params":`...), a.handed.params...)
 	}
 	return append(b, '}')
-}
-
-// handover is what a prefill engine tells the decode engine: where it would find the blocks. Here they need no fetching.
-func (a *answer) handover() transfer {
-	return transfer{
-		RemotePrefill: true, BlockIDs: [][]int{{}}, EngineID: a.engine, RequestID: a.id, Host: "127.0.0.1", Port: 5600, TPSize: 1,
-	}
 }
 
 func appendString(b []byte, s string) []byte {

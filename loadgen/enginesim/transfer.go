@@ -66,6 +66,7 @@ func (c *Core) Unpin(id string) bool {
 	if ok {
 		c.pool.release(blocks)
 		delete(c.pinned, id)
+		c.stats.Pinned -= len(blocks)
 	}
 	return ok
 }
@@ -76,5 +77,6 @@ func (c *Core) pin(s *sequence) {
 		c.pinned = map[string][]int32{}
 	}
 	c.pinned[s.req.ID] = s.blocks
+	c.stats.Pinned += len(s.blocks)
 	s.blocks = nil
 }
