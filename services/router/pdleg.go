@@ -40,7 +40,8 @@ func (x *exchange) handOver(ctx context.Context) {
 	if s.params != nil { // of an attempt that did not reach its decode engine
 		if x.res.Engine.ID == s.by.ID { // nobody reads from itself: it has the prompt in its cache
 			s.params, s.usage = nil, nil
-			x.res.PrefillRefused(time.Now())
+			s.line.Outcome, s.line.Reason = splitFallback, wholeNobody
+			x.rt.metrics.stranded.Inc()
 			return
 		}
 		s.line.Outcome = splitRemote
