@@ -195,8 +195,10 @@ func TestPrefillRetriesAreBounded(t *testing.T) {
 func TestWhatIsNotSplit(t *testing.T) {
 	g, w := newRig(t, Config{Policy: "least-tokens"}), &witness{}
 	w.apart(g, plain(prefillAnswer), plain(decodeAnswer))
-	g.rt.trusts = func(q *request) bool { return q.header.Get("X-Test-Trust") != "" }
-	trust := func(r *http.Request) { r.Header.Set("X-Test-Trust", "yes") }
+	g.setKeys(fleet.APIKey{Tenant: "proxy", Trusted: true}, fleet.APIKey{Tenant: "a"})
+	key := func(tenant string) func(*http.Request) {
+		return func(r *http.Request) { r.Header.Set("Authorization", "Bearer key-of-"+tenant) }
+	}
 	ids := `[1` + strings.Repeat(",2", 2000) + `]`
 	more := `[3` + strings.Repeat(",4", 2000) + `]`
 	for _, c := range []struct {
@@ -214,13 +216,12 @@ func TestWhatIsNotSplit(t *testing.T) {
 		{fmt.Sprintf(`{"model":%q,"prompt":[%s,[1]]}`, model, ids), string(wholePrompts), nil},
 		{fmt.Sprintf(`{"model":%q,"prompt":"short"}`, model), string(wholeShort), nil},
 		{fmt.Sprintf(`{"model":%q,"prompt":%q}`, model, longPrompt()[:1000]), string(wholeCheaper), nil},
-		{longBody(`,"kv_transfer_params":{"mine":1}`), string(wholeOwn), trust},
+		{longBody(`,"kv_transfer_params":{"mine":1}`), string(wholeOwn), key("proxy")},
 	} {
-		_, answer := g.post("/v1/completions", c.body, func(r *http.Request) {
-			if c.change != nil {
-				c.change(r)
-			}
-		})
+		if c.change == nil {
+			c.change = key("a")
+		}
+		_, answer := g.post("/v1/completions", c.body, c.change)
 		legs := w.took()
 		g.idle()
 		if names(legs) != "d" || legs[0].body != c.body || answer != decodeAnswer {
@@ -235,11 +236,11 @@ func TestWhatIsNotSplit(t *testing.T) {
 		fmt.Sprintf(`{"model":%q,"prompt":[%q]}`, model, longPrompt()), fmt.Sprintf(`{"model":%q,"prompt":%s}`, model, more),
 		longBody(`,"stop":["x"],"logprobs":3,"response_format":{"type":"json_object"},"seed":1`),
 	} {
-		if g.post("/v1/completions", body); names(w.took()) != "p d" {
+		if g.post("/v1/completions", body, key("a")); names(w.took()) != "p d" {
 			t.Errorf("not split: %s", body[len(body)-30:])
 		}
 	}
-	if g.post("/v1/embeddings", longBody("")); names(w.took()) != "d" && g.mail.last().Split != nil {
+	if g.post("/v1/embeddings", longBody(""), key("a")); names(w.took()) != "d" || g.mail.last().Split != nil {
 		t.Error("another API is split")
 	}
 }
@@ -406,25 +407,27 @@ func TestSidecarsOfLLMD(t *testing.T) {
 	for _, name := range []string{"p0", "p1", "p2"} {
 		servers[name] = g.addEngine(name, w.engine(name, plain(prefillAnswer)), role(fleet.Prefill)).Listener.Addr().String()
 	}
-	name := func(address string) string {
-		g.post("/v1/completions", longBody(""), func(r *http.Request) { r.Header.Set("X-Prefiller-Host-Port", address) })
+	g.setKeys(fleet.APIKey{Tenant: "proxy", Trusted: true}, fleet.APIKey{Tenant: "a"})
+	name := func(tenant, address string) string {
+		g.post("/v1/completions", longBody(""), func(r *http.Request) {
+			r.Header.Set("Authorization", "Bearer key-of-"+tenant)
+			r.Header.Set("X-Prefiller-Host-Port", address)
+		})
 		g.idle()
 		return strings.Fields(names(w.took()))[0]
 	}
-	g.rt.trusts = func(*request) bool { return true }
 	for want, address := range servers {
 		for range 3 {
-			if got := name(" 10.0.0.9:8000 , " + address); got != want || g.mail.last().Split.Reason != splitNamed {
+			if got := name("proxy", " 10.0.0.9:8000 , " + address); got != want || g.mail.last().Split.Reason != splitNamed {
 				t.Errorf("named %s, asked %s", want, got)
 			}
 		}
 	}
-	if got := name("10.0.0.9:8000"); !strings.HasPrefix(got, "p") || g.mail.last().Split.Reason != splitCheaper {
+	if got := name("proxy", "10.0.0.9:8000"); !strings.HasPrefix(got, "p") || g.mail.last().Split.Reason != splitCheaper {
 		t.Errorf("an address that is not in the registry: asked %s", got)
 	}
-	g.rt.trusts = nil
 	for range 3 {
-		if name(servers["p2"]); g.mail.last().Split.Reason != splitCheaper {
+		if name("a", servers["p2"]); g.mail.last().Split.Reason != splitCheaper {
 			t.Error("anybody may name a prefill engine")
 		}
 	}
