@@ -418,7 +418,7 @@ func TestSidecarsOfLLMD(t *testing.T) {
 	}
 	for want, address := range servers {
 		for range 3 {
-			if got := name("proxy", " 10.0.0.9:8000 , " + address); got != want || g.mail.last().Split.Reason != splitNamed {
+			if got := name("proxy", " 10.0.0.9:8000 , "+address); got != want || g.mail.last().Split.Reason != splitNamed {
 				t.Errorf("named %s, asked %s", want, got)
 			}
 		}
