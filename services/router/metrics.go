@@ -12,6 +12,7 @@ import (
 // metrics are what the router counts. Labels are pools, engine ids and fixed words only.
 type metrics struct {
 	splitMetrics
+
 	requests   *prometheus.CounterVec
 	ttft       *prometheus.HistogramVec
 	stage      *prometheus.HistogramVec
@@ -44,6 +45,7 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		return with.NewGaugeVec(prometheus.GaugeOpts{Name: "warmpath_router_" + name, Help: help}, labels)
 	}
 	m := &metrics{
+		splitMetrics: newSplitMetrics(reg),
 		requests: counter("requests_total", "Requests by status and outcome. Look at codes of 500 and above, and at outcome lost: "+
 			"engines that fail in the middle of an answer.", "code", "outcome"),
 		ttft: with.NewHistogramVec(prometheus.HistogramOpts{
