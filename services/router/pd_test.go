@@ -240,7 +240,9 @@ func TestWhatIsNotSplit(t *testing.T) {
 			t.Errorf("not split: %s", body[len(body)-30:])
 		}
 	}
-	if g.post("/v1/embeddings", longBody(""), key("a")); names(w.took()) != "d" || g.mail.last().Split != nil {
+	g.post("/v1/embeddings", longBody(""), key("a"))
+	g.eventually("a record", func() bool { return g.mail.last().API == "/v1/embeddings" })
+	if names(w.took()) != "d" || g.mail.last().Split != nil {
 		t.Error("another API is split")
 	}
 }
@@ -393,7 +395,8 @@ func TestSidecarsOfLLMD(t *testing.T) {
 			legs[0].body != body || resp.StatusCode != 200 || answer != decodeAnswer {
 			t.Errorf("asked %s, prefiller %q", names(legs), named)
 		}
-		if s := g.mail.last().Split; g.outcome() != splitSidecar || s.Engine == "" || g.mail.last().CachedMeasured != nil {
+		g.idle()
+		if s := g.mail.last().Split; s.Outcome != splitSidecar || s.Engine == "" || g.mail.last().CachedMeasured != nil {
 			t.Errorf("record %+v", s)
 		}
 	}

@@ -79,7 +79,7 @@ func longBody(rest string) string {
 	return fmt.Sprintf(`{"model":%q,"prompt":%q%s}`, model, longPrompt(), rest)
 }
 
-// outcomes reads the splits that were counted.
+// outcome is what came of the last request, once none is under way.
 func (g *rig) outcome() string {
 	g.idle()
 	if s := g.mail.last().Split; s != nil {
