@@ -11,6 +11,7 @@ const (
 	leastSeen = 0.1       // an observation counts as at least this part of what the profile says,
 	mostLeap  = 2         // and as at most so many times what was known
 	ownRate   = 0.15      // an engine that is that far off the fleet's median has its own rate
+	moved     = 0.005     // a rate that has changed by less has not moved the median
 )
 
 // Rate is how much slower than the profile an engine is: 1 is as the profile says.
@@ -43,6 +44,13 @@ func pooled(own, median float64) float64 {
 type fit struct {
 	dd, dp, pp, dt, pt float64 // sums of products of decode, prefill and time taken
 	rate               Rate
+	counted            Rate // rate, as it was when the median was last found
+}
+
+// drifted tells whether the rate has changed since it was counted.
+func (f *fit) drifted() bool {
+	return math.Abs(f.rate.Prefill-f.counted.Prefill) > moved*f.counted.Prefill ||
+		math.Abs(f.rate.Decode-f.counted.Decode) > moved*f.counted.Decode
 }
 
 func (f *fit) observe(decode, prefill, took float64) {
@@ -57,7 +65,8 @@ func (f *fit) observe(decode, prefill, took float64) {
 }
 
 // Took learns an engine's rates from a span of time in which it did nothing but what is known: the seconds of decode
-// steps and of prefills in it, as the profile says them, and the seconds that it took.
+// steps and of prefills in it, as the profile says them, and the seconds that it took. Rates follow to half a percent.
+// Cost: constant, but where the rate has moved by that since, linear in the engines.
 func (s *State) Took(engine string, decode, prefill, took float64) {
 	known := decode + prefill
 	if known <= 0 || took <= 0 {
@@ -74,7 +83,9 @@ func (s *State) Took(engine string, decode, prefill, took float64) {
 	decode, prefill = decode/known, prefill/known
 	expected := decode*f.rate.Decode + prefill*f.rate.Prefill
 	f.observe(decode, prefill, min(max(took/known, leastSeen), mostLeap*expected))
-	s.findMedian()
+	if f.drifted() {
+		s.findMedian()
+	}
 }
 
 // Forget drops what was learned of an engine that is gone.
@@ -87,6 +98,7 @@ func (s *State) Forget(engine string) {
 func (s *State) findMedian() {
 	prefill, decode := make([]float64, 0, len(s.fits)), make([]float64, 0, len(s.fits))
 	for _, f := range s.fits {
+		f.counted = f.rate
 		prefill, decode = append(prefill, f.rate.Prefill), append(decode, f.rate.Decode)
 	}
 	s.median = Rate{Prefill: median(prefill), Decode: median(decode)}

@@ -241,6 +241,34 @@ func TestRatesThatCannotBeToldApartAreAlike(t *testing.T) {
 	}
 }
 
+// The median is found again only when a rate has moved. What is used is never far from what was learned.
+func TestRatesInUseAreThoseLearned(t *testing.T) {
+	r := rand.New(rand.NewPCG(8, 8))
+	var s State
+	found := 0
+	for i := range 6000 {
+		slow := 1 + float64(i/2000) // of all engines: 1, 2, 3
+		engine := fmt.Sprintf("e%d", r.IntN(9))
+		s.Took(engine, .5, .1, .6*slow*(1+.05*r.NormFloat64()))
+		if f := s.fits[engine]; f.counted == f.rate {
+			found++
+		}
+		values := make([]float64, 0, 9)
+		for engine, f := range s.fits {
+			values = append(values, f.rate.Decode)
+			if own, ok := s.apart[engine]; ok && math.Abs(own.Decode/f.rate.Decode-1) > ownRate+2*moved {
+				t.Fatalf("observation %d: %s has rate %v, learned %v", i, engine, own, f.rate)
+			}
+		}
+		if is := median(values); math.Abs(s.median.Decode/is-1) > 2*moved {
+			t.Fatalf("observation %d: median %v, learned %v", i, s.median.Decode, is)
+		}
+	}
+	if found > 1500 {
+		t.Errorf("the median was looked for after %d of 6000 observations", found)
+	}
+}
+
 func drawObservation(t *rapid.T) Observation {
 	n := rapid.IntRange(1, 12).Draw(t, "engines")
 	o := Observation{
@@ -333,6 +361,20 @@ func BenchmarkPick(b *testing.B) {
 			b.ReportAllocs()
 			for b.Loop() {
 				costs = Pick(Warm, &s, &o, 1, costs).Costs
+			}
+		})
+	}
+}
+
+func BenchmarkTook(b *testing.B) {
+	for _, n := range []int{8, 100} {
+		b.Run(fmt.Sprintf("engines=%d", n), func(b *testing.B) {
+			r := rand.New(rand.NewPCG(6, 6))
+			var s State
+			names := engines(n)
+			b.ReportAllocs()
+			for i := 0; b.Loop(); i++ {
+				s.Took(names[i%n].Engine, .5, .1, .6*(1+.05*r.NormFloat64()))
 			}
 		})
 	}
