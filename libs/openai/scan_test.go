@@ -5,7 +5,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"math/rand/v2"
+	"slices"
+	"strconv"
 	"strings"
 	"testing"
 )
@@ -31,6 +34,46 @@ var badBodies = []string{
 	"\xef\xbb\xbf{}", `{} x`, `{}{}`, `{"a":01}`, `{"a":1.}`, `{"a":.5}`, `{"a":+1}`, `{"a":1e}`, `{"a":-}`,
 	`{"a":"\x"}`, `{"a":"\u12g4"}`, `{"a":"\`, `{"a":"` + "\n" + `"}`, `{"a":"` + "\x00" + `"}`, `{"a":tru}`,
 	`{"a":nulL}`, `{"a":[1,]}`, `{"a":[1,02,3]}`, `{"a":[1,2,`, `{"a":[1,2,  ]}`, `{"a":[1,2,,3]}`, `{"a":[1,2`, `{"a":[1,2,3`, `{"a":[1}`, `{"a":{"b":1]}`, `{"a":{]}`, `{"a":[}`, `{"a":{"b"}}`, "{\"a\":\x00}", `{"a":NaN}`,
+}
+
+// oddBodies are what clients hardly send, and what a careless scanner gets wrong.
+var oddBodies = []string{
+	`{"model":"a","model":"b","\u006dodel":"c","mod\u0065l":null}`, // four times the same name: the last holds
+	`{"stream":true,"stream":false,"stream_options":{"a":1},"stream_options":null}`,
+	`{"m\u006fdel":"x","\/":1,"\"":2,"\\":3,"\\\"":4,"\u0000":5,"\u0022":6}`,
+	`{"a\ud83d":1,"a\ude00":2,"\ud83dx\ude00":3,"\ude00\ud83d":4,"v":"\ud800\udbff \udfff"}`,
+	"{\"\xed\xa0\x80\":1,\"\xc3\":2,\"\xf4\x90\x80\x80\":\"\xc0\xaf\",\"\xe2\x82\":\"\xe2\x82\"}",
+	`{"max_tokens":1` + strings.Repeat("0", 400) + `,"n":1e999,"z":-0,"s":1e-400,"q":-1.7976931348623159e308,"i":9223372036854775808}`,
+	`{"t":0.1,"top_p":1E+2,"seed":18446744073709551615,"f":4.0,"g":4.5,"h":123456789012345678,"k":-9223372036854775808}`,
+	`{"a":` + strings.Repeat(`[`, MaxDepth-1) + strings.Repeat(`]`, MaxDepth-1) + `,"b":2}`,
+	`{"a":` + strings.Repeat(`{"a":[`, MaxDepth/2-1) + `"]}"` + strings.Repeat(`]}`, MaxDepth/2-1) + `,"b":2}`,
+	`{"prompt":"}],\"model\":\"no\",{[","a":"\\","b":"\\\"","c":"\\\\"}`,
+	`{"1234567":1,"12345678":2,"123456789":3,"x":"1234567","y":"12345678","z":"1234567\"","w":"12345678\""}`,
+	"{\"a\":\"\x7f\u0080\",\"tab\":\"\\t\",\"e\":\"\xe2\x80\xa8\"}",
+	" \r\n\t{ \r\n\t\"a\" \r\n\t: \r\n\t1 \r\n\t, \r\n\t\"b\" \r\n\t:\r\n\t[ \r\n\t] \r\n\t} \r\n\t",
+	`{"ids":[0,00]}`, `{"ids":[1,2,-0,3]}`, `{"ids":[1,2,3,{"a":[4,5]},6]}`, `{"ids":[1 ,2, 3 , 4]}`,
+	"{\"a\":\"\x1f\"}", "{\"a\":\"x\ty\"}", `{"a":"\u00G0"}`, `{"a":"\uD83D\u"}`, `{'a':1}`, `{"a":1,}`, `{"a":Infinity}`, `{"a":-Infinity}`,
+	"\xef\xbb\xbf{\"a\":1}", "{\xef\xbb\xbf\"a\":1}", "\xff\xfe{\x00}\x00", "{\"a\":1}\x00", "{\"a\":1}\xef\xbb\xbf", "\x00{}", "{\u00a0}",
+}
+
+// TestScanAgreesOnOddBodies and on each of their beginnings: what encoding/json takes is taken with the same members, and
+// what it refuses is refused.
+func TestScanAgreesOnOddBodies(t *testing.T) {
+	for _, s := range append(bodies, oddBodies...) {
+		for n := range len(s) + 1 {
+			checkScan(t, []byte(s[:n]), false)
+		}
+	}
+}
+
+func TestTheLastOfEqualNamesHolds(t *testing.T) {
+	var b Body
+	if err := b.Scan([]byte(oddBodies[0])); err != nil {
+		t.Fatal(err)
+	}
+	if m, ok := b.Find("model"); !ok || m.Kind != Null || b.Value("model") != nil {
+		t.Errorf("model is %+v", m)
+	}
 }
 
 func TestScanAgreesWithEncodingJSON(t *testing.T) {
@@ -159,6 +202,9 @@ func checkValue(t *testing.T, m Member, value []byte) {
 			t.Fatalf("value %q: kind %v, want %v", value, m.Kind, k)
 		}
 	}
+	if m.Kind == Number {
+		checkNumber(t, string(value))
+	}
 	if s, isString := v.(string); isString {
 		if got, err := ReadString(value); err != nil || got != s {
 			t.Fatalf("string %q read as %q, want %q", value, got, s)
@@ -166,8 +212,23 @@ func checkValue(t *testing.T, m Member, value []byte) {
 	}
 }
 
+// checkNumber holds ReadInt to what strconv makes of a number: all that is whole and exact, and nothing else.
+func checkNumber(t *testing.T, value string) {
+	t.Helper()
+	n, err := ReadInt([]byte(value))
+	exact, intErr := strconv.ParseInt(value, 10, 64)
+	f, _ := strconv.ParseFloat(value, 64)
+	whole := f == math.Trunc(f) && math.Abs(f) < 1<<53
+	switch {
+	case intErr == nil && (err != nil || n != exact):
+		t.Fatalf("%s read as %d, %v", value, n, err)
+	case intErr != nil && (err == nil) != whole, intErr != nil && err == nil && float64(n) != f:
+		t.Fatalf("%s read as %d, %v, which is %v", value, n, err, f)
+	}
+}
+
 func FuzzScan(f *testing.F) {
-	for _, s := range append(bodies, badBodies...) {
+	for _, s := range slices.Concat(bodies, badBodies, oddBodies) {
 		f.Add([]byte(s))
 	}
 	f.Fuzz(func(t *testing.T, raw []byte) { checkScan(t, raw, false) })
