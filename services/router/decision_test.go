@@ -64,7 +64,7 @@ func TestTheWarmEngineIsChosenAndTheDecisionExplained(t *testing.T) {
 	g.idle()
 	r := g.mail.last()
 	if len(r.Keys) != 200*8 || binary.LittleEndian.Uint64(r.Keys[8:]) != 1<<8|' ' || len(r.Depths) != 2 || r.Shards[0] != (shard{"i1", ^uint64(0), 41, 42}) ||
-		r.Generation != 1 || r.CachedPredicted != 2400 || r.Scores["b"] != 150 || r.Engine != "id-b" || r.API != "/v1/chat/completions" {
+		r.Generation != 1 || r.CachedPredicted != 2400 || string(r.Scores) != `{"b":150,"c":20}` || r.Engine != "id-b" || r.API != "/v1/chat/completions" {
 		t.Errorf("record %+v", r)
 	}
 }
@@ -177,7 +177,7 @@ func TestPoliciesDiffer(t *testing.T) {
 			t.Errorf("%s: %v", name, got)
 		}
 		g.idle()
-		if r := g.mail.last(); r.Policy != name || (name == "random" || name == "round-robin") != (r.Costs == nil) {
+		if r := g.mail.last(); r.Policy != name || (name == "random" || name == "round-robin") != (string(r.Costs) == "null") {
 			t.Errorf("%s: record %+v", name, r)
 		}
 	}

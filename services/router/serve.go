@@ -162,7 +162,6 @@ func unknownModel(model string) *openai.Error {
 
 // score asks for the request's matches. Without an answer the wish has the approximation only.
 func (rt *router) score(ctx context.Context, q *request) (*ledger.Wish, time.Duration, *openai.Error) {
-	began := time.Now()
 	scope := placements.Scope([]byte(q.pool.ID), []byte(q.lora), []byte(q.salt), q.scan.Value("tools"))
 	chain := placements.Chain(nil, scope, q.text())
 	if q.kind == scorerv1.Kind_KIND_UNSPECIFIED {
@@ -172,7 +171,7 @@ func (rt *router) score(ctx context.Context, q *request) (*ledger.Wish, time.Dur
 	if len(chain) > 0 {
 		key = chain[0]
 	}
-	view := rt.fleet.View()
+	view, began := rt.fleet.View(), time.Now()
 	resp, err := rt.scorers.ask(ctx, view, key, q)
 	took := time.Since(began)
 	rt.metrics.took("score", took)
