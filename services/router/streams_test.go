@@ -3,6 +3,7 @@ package router
 import (
 	"fmt"
 	"io"
+	"net"
 	"net/http"
 	"runtime"
 	"strings"
@@ -10,6 +11,8 @@ import (
 	"sync/atomic"
 	"testing"
 	"time"
+
+	"github.com/warmpath/warmpath/libs/fleet"
 )
 
 // TestAThousandStreamsAtOnce holds as many streams open as there are, all at the same time, so that none can end before
@@ -81,5 +84,34 @@ func streamOne(t *testing.T, client *http.Client, url, number string) {
 	own := fmt.Sprintf("data: {\"choices\":[{\"text\":%q}]}\n\n", number)
 	if err != nil || string(answer) != own+own+doneMark {
 		t.Errorf("stream %s: %d %q %v", number, resp.StatusCode, answer, err)
+	}
+}
+
+// TestASmallBodyComesWithItsHeaders reads an engine's socket: what fits is sent at once.
+func TestASmallBodyComesWithItsHeaders(t *testing.T) {
+	g := newRig(t, Config{})
+	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	g.addEngine("e1", nil, func(e *fleet.Engine) { e.URL = "http://" + listener.Addr().String() })
+	body := fmt.Sprintf(`{"model":%q,"prompt":"%s"}`, model, strings.Repeat("x", 4<<10))
+	first := make(chan string, 1)
+	go func() {
+		conn, err := listener.Accept()
+		if err != nil {
+			first <- err.Error()
+			return
+		}
+		defer conn.Close()
+		buf := make([]byte, 64<<10)
+		n, _ := conn.Read(buf)
+		first <- string(buf[:n])
+		_, _ = io.WriteString(conn, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}")
+	}()
+	g.post("/v1/completions", body)
+	if got := <-first; !strings.HasSuffix(got, body) {
+		t.Errorf("%d bytes at first, without the body's end", len(got))
 	}
 }
