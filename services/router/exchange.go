@@ -18,6 +18,7 @@ type exchange struct {
 	wish  *ledger.Wish
 	res   *ledger.Reservation // the latest
 	line  line                // of the first choice, but that the engine is the latest
+	told  chan struct{}       // closed when the decision line is written
 	apart split               // where its prompt is computed
 
 	predicted time.Duration // arrival to first byte, as foreseen at the first choice
@@ -59,6 +60,7 @@ func (rt *router) exchange(w http.ResponseWriter, r *http.Request, q *request) {
 	x.booked(time.Now())
 	defer x.end(r.Context())
 	resp, e := x.send(r.Context())
+	<-x.told // before the answer begins: who has it finds the line
 	switch {
 	case r.Context().Err() != nil:
 		if resp != nil {
@@ -93,12 +95,26 @@ func (x *exchange) choose(ctx context.Context, scoring time.Duration) *openai.Er
 	x.line.Split = x.apart.decided(d)
 	x.line.ID, x.line.Priority = x.q.id, x.q.caller.band
 	x.line.Us = stages{Tokenize: x.wish.Score.GetTokenizeUs(), Score: scoring.Microseconds(), Pick: picking.Microseconds()}
-	x.line.log(ctx, x.rt.log)
+	x.tell(ctx)
 	x.pool.count(func(t *totals) {
 		t.prompt += int64(res.Prompt)
 		t.uncached += int64(x.computing().Uncached)
 	})
 	return nil
+}
+
+// tell writes the decision line while the engine is being asked.
+func (x *exchange) tell(ctx context.Context) {
+	line, told := x.line, make(chan struct{})
+	x.told = told
+	if line.Split != nil { // it goes on to change
+		split := *line.Split
+		line.Split = &split
+	}
+	go func() {
+		defer close(told)
+		line.log(ctx, x.rt.log)
+	}()
 }
 
 // end releases the ledger and writes the record; it runs however the request ended.
