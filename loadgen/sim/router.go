@@ -121,6 +121,6 @@ func (r *router) release(b *booking, now time.Duration, answered bool, output in
 	}
 }
 
-func (r *router) scraped(engine int, usage float64, queued int) {
-	r.pool.Scraped(r.index.ids[engine], usage, queued)
+func (r *router) scraped(now time.Duration, engine int, usage float64, queued int) {
+	r.pool.Scraped(r.index.ids[engine], ledger.Scrape{Usage: usage, Queued: queued}, r.time(now))
 }

@@ -181,7 +181,7 @@ func (f *world) run(w *Workload) {
 			for _, e := range f.engines {
 				s := e.core.Stats()
 				for _, r := range f.routers {
-					r.scraped(e.number, s.Usage(), s.Waiting)
+					r.scraped(f.clock.now, e.number, s.Usage(), s.Waiting)
 				}
 			}
 			f.clock.at(f.clock.now+f.o.Scrape, action{kind: scrape})

@@ -78,6 +78,9 @@ func retryReason(resp *http.Response, err error) string {
 		if errors.As(err, &op) && op.Op == "dial" {
 			return "dial"
 		}
+		if errors.Is(err, context.Canceled) {
+			return "stalled"
+		}
 		return "connection"
 	case resp.StatusCode == http.StatusBadGateway, resp.StatusCode == http.StatusServiceUnavailable:
 		return "unavailable"
@@ -87,15 +90,23 @@ func retryReason(resp *http.Response, err error) string {
 	return ""
 }
 
-// attempt sends the request to the engine that is booked and returns when it has answered with a header.
+// attempt sends the request to the engine that is booked and returns when it has answered with a header, and of a stream
+// with its first bytes.
 func (x *exchange) attempt(ctx context.Context) (*http.Response, error) {
 	body := x.decodeLeg()
 	defer body.release() // the transport has readers of its own
-	out, err := x.request(ctx, &x.res.Engine, body)
+	out, err := x.request(x.guard(ctx), &x.res.Engine, body)
 	if err != nil {
 		return nil, err
 	}
-	return x.rt.transport.RoundTrip(x.steer(out))
+	resp, err := x.rt.transport.RoundTrip(x.steer(out))
+	if err == nil {
+		err = peek(resp)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return resp, nil
 }
 
 // request is the client's request to an engine, with another body.

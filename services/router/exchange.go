@@ -23,6 +23,7 @@ type exchange struct {
 
 	predicted time.Duration // arrival to first byte, as foreseen at the first choice
 
+	cancel  context.CancelFunc // ends the attempt under way; nil before the first
 	retries int
 	status  int
 	outcome string
@@ -119,6 +120,7 @@ func (x *exchange) tell(ctx context.Context) {
 
 // end releases the ledger and writes the record; it runs however the request ended.
 func (x *exchange) end(ctx context.Context) {
+	x.unguard()
 	x.res.Release(time.Now(), !x.first.IsZero(), x.outcome == outcomeOK || x.outcome == outcomeRefused && x.status < 500)
 	x.settle(ctx)
 	output := x.output()

@@ -33,6 +33,8 @@ type metrics struct {
 	prediction *prometheus.GaugeVec
 	tenants    tenantLabels
 	peers      prometheus.Gauge
+	stalled    *prometheus.CounterVec
+	unscraped  prometheus.Counter
 	refused    *prometheus.CounterVec
 }
 
@@ -63,6 +65,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 		ejections: counter("ejections_total", "Times an engine was passed over after failures in a row. Look at that engine.", "pool"),
 		peers: with.NewGauge(prometheus.GaugeOpts{
 			Name: "warmpath_router_peers", Help: "Other routers whose requests count here. Below the number of the others: look at NATS between them.",
+		}),
+		stalled: counter("stalled_requests_total", "Requests called off because their engine said nothing for too long. Look at that engine: it hangs.", "pool"),
+		unscraped: with.NewCounter(prometheus.CounterOpts{
+			Name: "warmpath_router_failed_scrapes_total", Help: "Engines' /metrics that could not be read; requests go on without. Growth: look at the engine that the log names.",
 		}),
 		refused: counter("peer_news_refused_total", "What peers told and was not taken. Old ones now and then are harmless; "+
 			"steady growth: two routers have one --instance, or different versions.", "reason"),

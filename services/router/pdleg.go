@@ -88,6 +88,7 @@ func (x *exchange) prefill(ctx context.Context) (why string) {
 	reading, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	going := context.AfterFunc(ctx, cancel)
+	x.res.Prefill.OnStall(cancel)
 	out, err := x.request(reading, &x.res.Prefill.Engine, leg)
 	if err != nil {
 		return prefillRefused

@@ -4,7 +4,6 @@ import (
 	"errors"
 	"io"
 	"net/http"
-	"strings"
 	"time"
 
 	"github.com/warmpath/warmpath/libs/openai"
@@ -22,7 +21,7 @@ func (x *exchange) relay(w http.ResponseWriter, r *http.Request, resp *http.Resp
 	if resp.StatusCode >= 400 {
 		x.outcome = outcomeRefused
 	}
-	events := strings.HasPrefix(resp.Header.Get("Content-Type"), "text/event-stream")
+	events := isEvents(resp)
 	if events || x.apart.usage != nil {
 		w.Header().Del("Content-Length")
 	}

@@ -52,6 +52,7 @@ type Config struct {
 	BodyBytes int64         // of all request bodies under way; 0 is 1 GiB
 	Keys      string        // file or folder of API keys, followed while it changes; keys in NATS count too
 	NoAuth    bool          // serve who has no key, also on addresses that others reach
+	Scrape    time.Duration // between two looks at an engine's metrics; 0 is 1 s, below 0 none
 	EngineKey string        // API key of the engines; "" is the environment's VLLM_API_KEY, as for ingest
 
 	Log     *slog.Logger          // nil is slog.Default()
@@ -159,6 +160,7 @@ func newRouter(cfg Config) (*router, error) {
 	if cfg.Hold == 0 {
 		cfg.Hold = defaultHold
 	}
+	cfg.Scrape = cmp.Or(cfg.Scrape, scrapeEvery)
 	if cfg.Instance == "" {
 		cfg.Instance = fleet.NewInstance()
 	}
@@ -184,6 +186,10 @@ func (rt *router) serveAll(ctx, life context.Context, end func(), conn *bus.Conn
 	})
 	group.Go(func() error { return rt.reports(life) })
 	group.Go(func() error { return rt.peers.run(life, conn) })
+	group.Go(func() error { return rt.watchEngines(life) })
+	if rt.cfg.Scrape > 0 {
+		group.Go(func() error { return newScraper(rt).run(life) })
+	}
 	group.Go(func() error {
 		return fleet.Announce(life, conn, func() fleet.Member {
 			return fleet.Member{Service: "router", Instance: rt.instance, Address: address, Ready: ctx.Err() == nil}

@@ -18,6 +18,7 @@ func main() {
 			fs.StringVar(&cfg.Listen, "listen", "127.0.0.1:8080", "host:port of the OpenAI API")
 			fs.StringVar(&cfg.Instance, "instance", "", "name of this replica; default is the host's name with a random suffix")
 			fs.StringVar(&cfg.Policy, "policy", "warm", "routing policy: warm, least-tokens, round-robin or random")
+			fs.DurationVar(&cfg.Scrape, "scrape", time.Second, "between two looks at an engine's metrics; below 0 never")
 			fs.StringVar(&cfg.Keys, "keys", "", "`file` or folder of API keys, read again when it changes; beside those in NATS")
 			fs.BoolVar(&cfg.NoAuth, "no-auth", false, "serve who has no API key, also on other than loopback addresses")
 			fs.DurationVar(&cfg.SLO.TTFT, "slo-ttft", 0, "what the time to the first token should keep; 0 is no objective")

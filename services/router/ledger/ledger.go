@@ -155,17 +155,6 @@ func (p *Pool) Finished(output int) {
 	p.state.Finished(output)
 }
 
-// Scraped tells what an engine's own metrics say: the share of its blocks that running requests use, 0 to 1, and the
-// requests that wait in it. They stand until the next call or the engine's next life; 0 is not known, so who learns no
-// more of an engine says 0 and 0. An engine that no view has shown yet is ignored.
-func (p *Pool) Scraped(engine string, usage float64, queued int) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	if w := p.all[engine]; w != nil {
-		w.usage, w.queued = usage, queued
-	}
-}
-
 // Sweep brings the ledger up to a view and ends placements that are over, as each Reserve does: for a pool without
 // traffic.
 func (p *Pool) Sweep(v *fleet.View, now time.Time) {

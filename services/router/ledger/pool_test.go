@@ -63,13 +63,17 @@ func TestWhatEnginesSayOfThemselvesReachesThePolicy(t *testing.T) {
 		}
 	}
 	wish := wishOf(keysOf(1, 10), nil, true)
-	p.Scraped("e01", .5, 7)
+	p.Scraped("e01", Scrape{Usage: .5, Queued: 7}, now)
 	p.Reserve(viewOf(2), wish, now)
 	check("before a view has shown it", 0, 0)
-	p.Scraped("e01", .5, 7)
-	p.Scraped("elsewhere", .9, 9)
+	p.Scraped("e01", Scrape{Usage: .5, Queued: 7}, now)
+	p.Scraped("elsewhere", Scrape{Usage: .9, Queued: 9}, now)
 	p.Reserve(viewOf(2), wish, now)
 	check("scraped", .5, 7)
+	p.Reserve(viewOf(2), wish, now.Add(scrapeAge))
+	check("as old as it may be", .5, 7)
+	p.Reserve(viewOf(2), wish, now.Add(scrapeAge+1))
+	check("too old: neither busy nor idle, but unknown", 0, 0)
 	next := viewOf(2)
 	e := next.Engines["e01"]
 	e.Generation++
@@ -120,7 +124,9 @@ func TestSimultaneousRequestsLeaveAnEmptyLedger(t *testing.T) {
 		})
 	}
 	for _, call := range []func(){ // each alone in its goroutine, where no other call's lock hides a race
-		func() { p.Scraped("e01", .5, 3) },
+		func() { p.Scraped("e01", Scrape{Usage: .5, Queued: 3}, start) },
+		func() { p.Watch(start) },
+		func() { p.Probed("e01", false, start) },
 		func() { p.Finished(100) },
 		func() { p.Sweep(view, start) },
 		func() { p.Ready(view, model) },

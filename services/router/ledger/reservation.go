@@ -42,7 +42,9 @@ type Reservation struct {
 	began     work      // of the row, when this one's prefill was done
 	streamed  int64
 	first     bool
+	heard     bool // its first byte has come, and is not only thought to have
 	ended     bool
+	stop      func() // of OnStall
 	placed    *placements.Placement
 	heads     []uint64
 }
@@ -57,6 +59,8 @@ func (r *Reservation) FirstByte(now time.Time) {
 
 // firstByte is FirstByte under the lock.
 func (r *Reservation) firstByte(now time.Time) {
+	r.heard = true
+	r.row.alive(now)
 	if !r.first {
 		if r.alone && r.streams {
 			r.pool.state.Took(r.Engine.ID, r.steps, r.seconds, now.Sub(r.sent).Seconds())
@@ -145,6 +149,7 @@ func (r *Reservation) release(now time.Time, answered, whole bool) {
 		r.pool.keyed.Drop(r.placed)
 	}
 	if r.row.health.probing = false; whole {
+		r.row.alive(now)
 		r.row.health.good()
 	}
 	r.pool.forget(r.row)

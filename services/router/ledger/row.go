@@ -44,8 +44,12 @@ type row struct {
 	mapped  int                   // as the last score said
 	evicted bool
 
-	usage  float64 // as last scraped
-	queued int
+	scrape  Scrape
+	scraped time.Time
+
+	under   map[*Reservation]struct{} // way, all of them
+	sign    time.Time                 // of life, the last; or when it was sent something after it had nothing
+	counted int64                     // streamed, at the last Watch
 
 	health health
 }
@@ -100,7 +104,7 @@ func (p *Pool) sync(v *fleet.View) {
 	for _, e := range v.InPool(p.id) {
 		w := p.all[e.ID]
 		if w == nil {
-			w = &row{pool: p}
+			w = &row{pool: p, under: make(map[*Reservation]struct{})}
 			p.all[e.ID] = w
 		}
 		if w.number == 0 || w.engine.Generation != e.Generation {
@@ -146,6 +150,10 @@ func (w *row) unanswered() int { return len(w.waiting) + len(w.coming.requests) 
 // add books a reservation. The pool's lock is held.
 func (w *row) add(r *Reservation) {
 	w.touch()
+	if w.active == 0 {
+		w.alive(r.sent)
+	}
+	w.under[r] = struct{}{}
 	w.active++
 	w.waitContext += r.Prompt
 	if r.remote {
@@ -170,6 +178,7 @@ func (w *row) cold(now time.Time) float64 {
 // leave takes a reservation off the row. The pool's lock is held.
 func (w *row) leave(r *Reservation) {
 	w.touch()
+	delete(w.under, r)
 	w.active--
 	if r.first {
 		w.decodeContext -= r.Prompt
@@ -226,6 +235,7 @@ func (w *row) settle(now time.Time) {
 // candidate is the row as the policy sees it: peers' requests are there too. The pool's lock is held.
 func (w *row) candidate(epoch, now time.Time) policy.Candidate {
 	w.settle(now)
+	scrape := w.lately(now)
 	c := policy.Candidate{
 		Engine:        w.engine.ID,
 		Active:        w.active,
@@ -238,8 +248,8 @@ func (w *row) candidate(epoch, now time.Time) policy.Candidate {
 		WaitSeconds:   w.waitSeconds,
 		Blocks:        w.engine.Blocks,
 		Mapped:        w.mapped,
-		Usage:         w.usage,
-		Queued:        w.queued,
+		Usage:         scrape.Usage,
+		Queued:        scrape.Queued,
 		Evicted:       w.evicted,
 		ColdWork:      w.cold(now),
 	}

@@ -41,7 +41,7 @@ func (r *Reservation) PrefillDone(now time.Time) {
 	r.pool.mu.Lock()
 	defer r.pool.mu.Unlock()
 	if leg := r.Prefill; leg != nil && !leg.ended {
-		r.computed, r.quiet = now, r.row.quiet()
+		r.computed, r.quiet = now, r.row.quiet(now)
 		leg.firstByte(now)
 		leg.release(now, true, true)
 	}
@@ -65,14 +65,14 @@ func (r *Reservation) PrefillFailed(now time.Time) (ejected bool) {
 // token less the steps around it. Where prompts are computed beside, or blocks are short, it would teach those. The lock
 // is held.
 func (r *Reservation) received(now time.Time) {
-	if r.streams && r.quiet && r.row.quiet() {
+	if r.streams && r.quiet && r.row.quiet(now) {
 		r.pool.state.Transferred(now.Sub(r.computed).Seconds()-policy.StepsAround*r.step, r.Uncached)
 	}
 }
 
 // quiet says that nothing but decode steps holds up a prompt that comes to the engine.
-func (w *row) quiet() bool {
-	return len(w.waiting)+w.beside().waiting == 0 && w.usage < fullUsage
+func (w *row) quiet(now time.Time) bool {
+	return len(w.waiting)+w.beside().waiting == 0 && w.lately(now).Usage < fullUsage
 }
 
 // fullUsage is the share of blocks in use from which prompts may have to wait for some.

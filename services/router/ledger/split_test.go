@@ -236,7 +236,6 @@ func TestTheLedgerTeachesTransfers(t *testing.T) {
 		p, view := warmPool(start), viewWith(fleet.Decode, fleet.Prefill)
 		before := p.state.TransferSeconds(1000)
 		p.Sweep(view, start)
-		p.Scraped("e00", c.usage, 0)
 		if c.beside {
 			w := splitWish(99, 100)
 			w.Split = nil
@@ -244,6 +243,7 @@ func TestTheLedgerTeachesTransfers(t *testing.T) {
 		}
 		for i := range 200 {
 			now := start.Add(time.Duration(i) * time.Second)
+			p.Scraped("e00", Scrape{Usage: c.usage}, now)
 			r, _ := p.Reserve(view, splitWish(uint64(i), 100), now)
 			r.PrefillDone(now)
 			r.FirstByte(now.Add(time.Duration((policy.StepsAround*r.step + .1) * float64(time.Second))))

@@ -1,5 +1,7 @@
 package ledger
 
+import "time"
+
 // remains is how many of the held leading keys, cached on the engine or under way to be, it will still hold when the
 // turn of a prompt that is sent now comes. What waits there takes its room from empty blocks first and then from those
 // used longest ago. What this router sent last, as much as the cache holds, is younger than those. The age of anything
@@ -22,5 +24,5 @@ func (w *row) remains(keys []uint64, held, blockSize int) int {
 // number.
 func (w *row) begin(number uint32) {
 	w.number, w.recent = number, nil
-	w.mapped, w.evicted, w.usage, w.queued = 0, false, 0, 0
+	w.mapped, w.evicted, w.scraped = 0, false, time.Time{}
 }

@@ -1,0 +1,151 @@
+package router
+
+import (
+	"context"
+	"fmt"
+	"math/rand/v2"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/warmpath/warmpath/libs/enginemetrics"
+	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/services/router/ledger"
+)
+
+const (
+	scrapeEvery = time.Second
+	scrapeTime  = time.Second // for one answer
+	scrapeLook  = 50 * time.Millisecond
+)
+
+// scraper reads engines' /metrics, each by itself: one that is slow or away keeps no other waiting, and is not asked
+// again until it has answered or failed. What it says corrects the ledger until it is too old; an engine that says
+// nothing is neither idle nor busy, but unknown.
+type scraper struct {
+	rt    *router
+	every time.Duration
+
+	mu    sync.Mutex
+	pages map[string]*page // by engines' URL: ranks share one
+}
+
+// page is one /metrics.
+type page struct {
+	due    time.Time
+	asking bool
+	failed bool // last time
+}
+
+func newScraper(rt *router) *scraper {
+	return &scraper{rt: rt, every: rt.cfg.Scrape, pages: make(map[string]*page)}
+}
+
+// run scrapes until ctx ends.
+func (s *scraper) run(ctx context.Context) error {
+	look := time.NewTicker(min(scrapeLook, s.every))
+	defer look.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return nil
+		case now := <-look.C:
+			for url, engines := range s.due(s.rt.fleet.View(), now) {
+				go s.scrape(ctx, url, engines)
+			}
+		}
+	}
+}
+
+// due returns the engines to be asked now, by URL, and forgets pages of engines that have left.
+func (s *scraper) due(v *fleet.View, now time.Time) map[string][]fleet.Engine {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	ask, there := map[string][]fleet.Engine{}, map[string]bool{}
+	for _, e := range v.Engines {
+		there[e.URL] = true
+		p := s.pages[e.URL]
+		if p == nil {
+			p = &page{due: now.Add(s.jitter(0, s.every))}
+			s.pages[e.URL] = p
+		}
+		if !p.asking && !now.Before(p.due) {
+			ask[e.URL] = append(ask[e.URL], e)
+		}
+	}
+	for url := range ask {
+		s.pages[url].asking, s.pages[url].due = true, now.Add(s.jitter(s.every*3/4, s.every/2))
+	}
+	for url, p := range s.pages {
+		if !there[url] && !p.asking {
+			delete(s.pages, url)
+		}
+	}
+	return ask
+}
+
+// jitter is a time from least on, so that engines and routers are not all asked at once.
+func (s *scraper) jitter(least, more time.Duration) time.Duration { return least + rand.N(more) }
+
+// scrape asks one page and tells the ledgers.
+func (s *scraper) scrape(ctx context.Context, url string, engines []fleet.Engine) {
+	ranks, err := s.read(ctx, url)
+	now := time.Now()
+	for i := range engines {
+		for j := range ranks {
+			if e := &engines[i]; ranks[j].Rank == e.Rank || len(ranks) == 1 {
+				s.rt.pool(e.Pool).Scraped(e.ID, load(&ranks[j]), now)
+			}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	p := s.pages[url]
+	p.asking = false
+	if err == nil || ctx.Err() != nil {
+		p.failed = false
+		return
+	}
+	s.rt.metrics.unscraped.Inc()
+	if !p.failed {
+		s.rt.log.Warn("engine's metrics cannot be read", "engine", engines[0].Name, "err", err)
+	}
+	p.failed = true
+}
+
+func load(s *enginemetrics.Snapshot) ledger.Scrape {
+	return ledger.Scrape{
+		Usage: min(1, s.KVUsage.Value), Queued: int(min(s.Waiting.Value, 1<<20)), Tokens: s.PromptTokens.Value + s.GenerationTokens.Value,
+	}
+}
+
+func (s *scraper) read(ctx context.Context, url string) ([]enginemetrics.Snapshot, error) {
+	ctx, cancel := context.WithTimeout(ctx, scrapeTime)
+	defer cancel()
+	resp, err := s.rt.get(ctx, strings.TrimSuffix(url, "/")+"/metrics")
+	if err != nil {
+		return nil, err
+	}
+	defer resp.Body.Close()
+	if resp.StatusCode != http.StatusOK {
+		return nil, fmt.Errorf("scrape: status %d", resp.StatusCode)
+	}
+	return enginemetrics.ParseLoad(resp.Body)
+}
+
+// get asks an engine for a page of its own.
+func (rt *router) get(ctx context.Context, url string) (*http.Response, error) {
+	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
+	if err != nil {
+		return nil, fmt.Errorf("ask an engine: %w", err)
+	}
+	if rt.cfg.EngineKey != "" {
+		r.Header.Set("Authorization", "Bearer "+rt.cfg.EngineKey)
+	}
+	resp, err := rt.transport.RoundTrip(r)
+	if err != nil {
+		return nil, fmt.Errorf("ask an engine: %w", err)
+	}
+	return resp, nil
+}
