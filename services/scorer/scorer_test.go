@@ -83,7 +83,7 @@ func (b *lockedBuffer) String() string {
 	return b.Buffer.String()
 }
 
-func newWorld(t *testing.T) *world {
+func newWorld(t *testing.T, tokenizers ...scorer.Tokenizer) *world {
 	t.Helper()
 	w := &world{T: t, log: &lockedBuffer{}, registry: prometheus.NewRegistry(), index: index{Index: prefix.NewIndex()}}
 	server, err := embedded.Start(embedded.Options{Dir: t.TempDir(), MaxStore: 1 << 30})
@@ -98,7 +98,7 @@ func newWorld(t *testing.T) *world {
 	w.pool, err = fleet.EnsurePool(t.Context(), w.conn, fleet.Pool{ID: fleet.PoolID("m/One"), Model: "m/One", BlockSize: blockSize})
 	w.must(err)
 	w.announceIndex()
-	w.startScorer(server.URL())
+	w.startScorer(server.URL(), tokenizers)
 	return w
 }
 
@@ -131,7 +131,7 @@ func (w *world) announceIndex() {
 	})
 }
 
-func (w *world) startScorer(url string) {
+func (w *world) startScorer(url string, tokenizers []scorer.Tokenizer) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	w.must(err)
 	var ctx context.Context
@@ -139,7 +139,7 @@ func (w *world) startScorer(url string) {
 	w.stopped = make(chan error, 1)
 	go func() {
 		w.stopped <- scorer.Run(ctx, scorer.Config{
-			NATS: url, Instance: "s", Listener: l, MatchTimeout: patience / 4, TokenizeTimeout: patience,
+			NATS: url, Instance: "s", Listener: l, MatchTimeout: patience / 4, TokenizeTimeout: patience, Tokenizers: tokenizers,
 			Log: slog.New(slog.NewTextHandler(w.log, &slog.HandlerOptions{Level: slog.LevelDebug})), Metrics: w.registry, Health: &w.health,
 		})
 	}()
