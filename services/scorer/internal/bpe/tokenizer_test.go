@@ -323,3 +323,21 @@ func TestMergesAsPairs(t *testing.T) {
 		t.Fatalf("%v and %v", a, b)
 	}
 }
+
+// A token that the merges do not make is a piece's only with ignore_merges.
+func TestATokenWithoutMerges(t *testing.T) {
+	for ignore, want := range map[bool]int{false: 2, true: 1} {
+		data := edited(t, func(f object) {
+			m := f["model"].(object)
+			f["pre_tokenizer"], f["added_tokens"] = split(llama), []any{}
+			m["vocab"].(object)["qx"], m["ignore_merges"] = 5000, ignore
+		})
+		tokenizer, err := Read(strings.NewReader(string(data)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ids, _ := tokenizer.Append(nil, "qx"); len(ids) != want {
+			t.Errorf("ignore_merges %t: %v", ignore, ids)
+		}
+	}
+}

@@ -191,6 +191,21 @@ func TestWhatATokenizerDoesNotDoIsAskedFor(t *testing.T) {
 	}
 }
 
+func TestADifferentFrameIsADifference(t *testing.T) {
+	p := startPeer(t, small(t, "llama"))
+	said := make(chan error, 1)
+	s := New(Options{
+		Engines:    func(string) []string { return []string{p.URL} },
+		Tokenizers: map[string]*bpe.Tokenizer{"pool": small(t, "llama without a frame")},
+		Tried:      func(_ string, err error) { said <- err },
+	})
+	t.Cleanup(s.Close)
+	s.Tokens(t.Context(), text("x"))
+	if err := <-said; !errors.Is(err, ErrDiffers) {
+		t.Fatal(err)
+	}
+}
+
 func TestATokenizerThatDiffersIsRefused(t *testing.T) {
 	p := startPeer(t, small(t, "llama"))
 	said := make(chan error, 8)
@@ -295,6 +310,11 @@ func FuzzChunks(f *testing.F) {
 	for _, tail := range []string{`the end`, `\n\n中文，語。\n`, `\\\\\\n a`, `\u4e2d\u3002\u8a9e a`, `\ud83d\ude00 x`, `\ud83d x`, `a\`, `"`, "\xff b", `é\u0301 b`} {
 		f.Add([]byte(tail), uint8(0))
 		f.Add([]byte(pad+tail+tail+" "+pad), uint8(3))
+	}
+	for shift := range uint8(12) {
+		f.Add([]byte(`\\\n\n\na`+pad), shift) // an even and an odd number of them, wherever the search for a cut begins
+		f.Add([]byte(`\\\\n\n\n\na`+pad), shift)
+		f.Add([]byte(`語\u8a9e\u3002中、\n  a`+pad), shift)
 	}
 	var families []*bpe.Tokenizer
 	for _, family := range []string{"gpt2", "qwen2", "llama"} {

@@ -101,7 +101,7 @@ for (const [name, f] of Object.entries(files)) {
 fs.writeFileSync("vectors.jsonl", vectors.map((v) => JSON.stringify(v) + "\n").join(""));
 
 await onig.loadWASM({ data: fs.readFileSync("node_modules/vscode-oniguruma/release/onig.wasm").buffer });
-const odd = ["it'ſ 'ſt", "a\u0085b \u0085\n", "\ufeffa \ufeff", "\u180e x", "\u2003\u2003x", "'\u0073\u0307", "K'S Kelvin \u212a", "\u1c89\u0378x", "ⅷ①٠"];
+const odd = ["x'ſt'ſ'S", "it'ſ 'ſt", "a\u0085b \u0085\n", "\ufeffa \ufeff", "\u180e x", "\u2003\u2003x", "'\u0073\u0307", "K'S Kelvin \u212a", "\u1c89\u0378x", "ⅷ①٠"];
 const more = Array.from({ length: 80 }, () => Array.from({ length: 1 + random(20) }, () => pick([...bits, "ſ", "\u0085", "\u2028", "\u3000", "²", "\ufeff", "\u0378"])).join(""));
 const splits = [];
 for (const [name, pattern] of Object.entries(patterns)) {
