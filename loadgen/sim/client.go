@@ -52,7 +52,7 @@ func (c *client) advance() {
 
 func (c *client) begin(s *Session, at time.Duration) {
 	if len(s.Turns) > 0 {
-		c.f.clock.at(c.f.clock.now+at+s.Turns[0].Gap, action{kind: arrive, client: &session{turns: s.Turns}})
+		c.f.clock.at(c.f.clock.now+at+s.Turns[0].Gap, action{kind: arrive, client: &session{turns: s.Turns, tenant: s.Tenant}})
 	}
 }
 

@@ -42,8 +42,9 @@ type Turn struct {
 
 // Session is turns that follow one another: a single request, or a conversation whose next turn waits for the answer.
 type Session struct {
-	At    time.Duration // since its stage began; only where the stage is open
-	Turns []Turn
+	At     time.Duration // since its stage began; only where the stage is open
+	Turns  []Turn
+	Tenant int // whose it is
 }
 
 // Stage is a part of a workload. The next one begins when the last request of this one is answered.

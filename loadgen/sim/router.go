@@ -45,6 +45,7 @@ func newRouters(o Options, engines []*engine) (all []*router, err error) {
 		r.rival = rival
 		r.pool = ledger.NewPool(poolID, pick, o.Seed+uint64(i)<<32, r.epoch)
 		r.wish = ledger.Wish{Streams: true, Model: modelName, Split: splitter(o, pick, rival)}
+		r.wish.Gate = o.gate()
 		all = append(all, &r)
 	}
 	return all, nil

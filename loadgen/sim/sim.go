@@ -39,6 +39,7 @@ type Options struct {
 	FrontEnd  time.Duration     // what tokenizing and HTTP add to every TTFT
 	Network   Network           // between the engines
 	SLO       SLO
+	Order     Order `json:",omitempty"` // who waits in the router, and in which order; "" is nobody
 	// Answered, if not nil, is told of each request as it ends.
 	Answered func(Answer) `json:"-"`
 }
@@ -89,6 +90,12 @@ func (o Options) withDefaults() (Options, error) {
 	}
 	if o.Routers < 0 || o.Routers > maxRouters {
 		return o, fmt.Errorf("%d routers: out of range", o.Routers)
+	}
+	if o.Order != "" && o.Order != FIFO && o.Order != Turns {
+		return o, fmt.Errorf("order %q is none of %s, %s", o.Order, FIFO, Turns)
+	}
+	if o.Order != "" && o.Routers > 1 {
+		return o, fmt.Errorf("order %q: a queue before %d routers is not simulated", o.Order, o.Routers)
 	}
 	if err := o.checkOutages(); err != nil {
 		return o, err

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/warmpath/warmpath/loadgen/enginesim"
+	"github.com/warmpath/warmpath/services/router/queue"
 )
 
 // world is one simulation under way.
@@ -15,6 +16,7 @@ type world struct {
 	engines []*engine
 	router  *router   // the first
 	routers []*router // with it
+	line    *line     // nil where nobody waits in the router
 	client  client
 	lose    *rand.Rand
 	network network
@@ -52,8 +54,9 @@ func (e *engine) underWay() int {
 
 // session is a client's conversation under way.
 type session struct {
-	turns []Turn
-	next  int // of turns
+	turns  []Turn
+	next   int // of turns
+	tenant int
 }
 
 // turn is the one that was sent last.
@@ -86,11 +89,12 @@ type call struct {
 	router  *router
 	booked  booking
 	own     []uint32 // prompt tokens that nobody else has
+	item    queue.Item
 }
 
 // answer is what came of one request.
 type answer struct {
-	stage             int
+	stage, tenant     int
 	refused           bool
 	prompt, output    int
 	hit               int
@@ -116,7 +120,7 @@ func newWorld(o Options, w *Workload) (*world, error) {
 	if f.routers, err = newRouters(o, f.engines); err != nil {
 		return nil, err
 	}
-	f.router = f.routers[0]
+	f.router, f.line = f.routers[0], newLine(f)
 	f.connect()
 	return f, nil
 }
@@ -178,6 +182,7 @@ func (f *world) run(w *Workload) {
 				panic("simulate: requests wait for what will not happen")
 			}
 			f.load.sample(f.engines)
+			f.line.serve()
 			for _, e := range f.engines {
 				s := e.core.Stats()
 				for _, r := range f.routers {
@@ -202,6 +207,15 @@ func (f *world) send(s *session) {
 	}
 	f.client.sent++
 	f.retried = max(0, f.retried-retryShare)
+	if f.line != nil {
+		f.line.enter(c, p)
+		return
+	}
+	f.dispatch(c, p)
+}
+
+// dispatch books a call on an engine and sends it there.
+func (f *world) dispatch(c *call, p *prompt) {
 	if !f.book(c, p) {
 		f.finish(c, true)
 		return
@@ -293,6 +307,7 @@ func (f *world) token(o *enginesim.Output, now time.Duration) {
 			c.hit = o.Hit
 		}
 		c.router.firstByte(&c.booked, now)
+		f.line.serve()
 		c.router.token(&c.booked, 0)
 	} else {
 		gap := now - c.last
@@ -310,10 +325,11 @@ func (f *world) token(o *enginesim.Output, now time.Duration) {
 
 // finish notes a request's end and lets the client go on.
 func (f *world) finish(c *call, refused bool) {
+	f.line.left(c)
 	f.answers = append(f.answers, answer{
 		stage: c.stage, refused: refused, prompt: c.prompt, output: c.output, hit: c.hit,
 		sent: c.sent, first: c.first, last: c.last, slowest: c.slowest, engine: c.booked.engine, prefill: c.booked.prefill,
-		alone: f.alone(c.prompt),
+		alone: f.alone(c.prompt), tenant: c.session.tenant,
 	})
 	if f.o.Answered != nil {
 		f.o.Answered(c.answer(f.o.FrontEnd, refused))

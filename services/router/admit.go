@@ -16,7 +16,6 @@ import (
 const (
 	defaultQueueTTL = time.Minute
 	generousWait    = 30 * time.Second // without an SLO, engines queue for themselves up to here
-	itlShare        = .95              // of the ITL objective, up to where an engine takes sequences
 	lookEvery       = 20 * time.Millisecond
 	queueRequests   = 5000
 	tenantRequests  = 2500
@@ -57,15 +56,6 @@ func droppedBecause(code string) string {
 type SLO struct {
 	TTFT time.Duration
 	ITL  time.Duration
-}
-
-// gate is until when engines take requests by the objectives; the zero Gate without any.
-func (s SLO) gate() (g ledger.Gate) {
-	if s != (SLO{}) {
-		g.Wait = cmp.Or(s.TTFT, generousWait)
-		g.ITL = time.Duration(itlShare * float64(s.ITL))
-	}
-	return g
 }
 
 // door lets the requests of a pool in while it has room, and others wait in its queue. Its methods may be called from
@@ -150,21 +140,19 @@ type waiter struct {
 
 func tell(i *queue.Item, e *openai.Error) { i.Of.(*waiter).verdict <- e }
 
-// late is when the request cannot meet its TTFT any more, even alone on an engine; zero without an objective.
+// late is when the request cannot meet its TTFT any more; zero without an objective.
 func (d *door) late(q *request) time.Time {
 	if q.slo.TTFT == 0 {
 		return time.Time{}
 	}
-	alone := d.pool.Alone(q.place.guess.prompt-q.place.guess.uncached, q.place.guess.prompt)
-	return q.arrived.Add(q.slo.TTFT - alone)
+	g := &q.place.guess
+	return d.pool.LateAt(q.arrived, q.slo.TTFT, g.prompt-g.uncached, g.prompt)
 }
 
 // room says whether the pool has room for a request for a model. The lock is held.
 func (d *door) room(model string, now time.Time) bool {
 	gate := d.gate
-	if gate == (ledger.Gate{}) {
-		gate.Wait = generousWait
-	}
+	gate.Wait = cmp.Or(gate.Wait, generousWait)
 	return d.pool.Room(d.rt.fleet.View(), model, gate, d.unbooked, now)
 }
 

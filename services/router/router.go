@@ -217,7 +217,7 @@ func (rt *router) pool(id string) *pool {
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(id)) // a hash never fails
 		p = &pool{id: id, Pool: ledger.NewPool(id, rt.pick, rt.cfg.Seed^h.Sum64(), rt.started)}
-		p.door = door{rt: rt, pool: p, gate: rt.cfg.SLO.gate()}
+		p.door = door{rt: rt, pool: p, gate: ledger.GateFor(rt.cfg.SLO.TTFT, rt.cfg.SLO.ITL)}
 		p.door.queue.Limits = queue.Limits{Requests: queueRequests, TenantRequests: tenantRequests}
 		p.OnChange(rt.peers.changed)
 		rt.pools[id] = p

@@ -24,12 +24,13 @@ func root() *ffcli.Command {
   loadgen plane            measure the event plane: engines, ingest, NATS, index
   loadgen bench-router     measure what the router adds to a request
   loadgen simulate         compare routing policies in virtual time
+  loadgen fairness         serve tenants that ask for too much, as they come and in turn
   loadgen sweep            simulate them under worse and worse conditions
   loadgen realtime         compare real time with virtual time on one trace
   loadgen gates            hold the simulator to theory, silicon and published tables`,
 		Subcommands: []*ffcli.Command{
 			demoCommand(), enginesCommand(), runCommand(), rivalsCommand(), planeCommand(), benchRouterCommand(),
-			simulateCommand(), sweepCommand(), realtimeCommand(), gatesCommand(),
+			simulateCommand(), fairnessCommand(), sweepCommand(), realtimeCommand(), gatesCommand(),
 		},
 		Exec: daemon.NoVerb,
 	}
