@@ -41,15 +41,14 @@ type Unbooked struct {
 	Tokens   int // to be computed
 }
 
-// Room says whether an engine of v, or one for the prompt and one to decode, has room for one more request for a model
-// by the gate. An engine with nothing to do always has, and where only ejected engines are left somebody must try them.
-// Cost: linear in the pool's engines, and up to the first with room.
+// Room says whether the engines of v have room for one more request for a model, beside what is unbooked: for its prompt
+// and its decoding, by the gate. An engine with nothing to do always has room for one, and where only ejected engines are
+// left somebody must try them. Cost: linear in the pool's engines and the unbooked, and up to the first with room.
 func (p *Pool) Room(v *fleet.View, model string, g Gate, u Unbooked, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.sync(v)
-	serving, healthy := 0, 0
-	apart, decodes, computes := false, false, false
+	serving, healthy, decode, prefill := 0, 0, 0, 0
 	for _, w := range p.rows {
 		if !w.serves(model) {
 			continue
@@ -58,32 +57,76 @@ func (p *Pool) Room(v *fleet.View, model string, g Gate, u Unbooked, now time.Ti
 			continue
 		}
 		healthy++
-		short, smooth := w.room(p, g, u, now)
-		if short && smooth {
-			return true
+		switch w.engine.Role {
+		case fleet.Decode:
+			decode++
+		case fleet.Prefill:
+			prefill++
+		case fleet.Both:
 		}
-		decodes = decodes || smooth && w.engine.Role == fleet.Decode
-		computes = computes || short && w.engine.Role != fleet.Decode
-		apart = apart || w.engine.Role != fleet.Both
 	}
-	return serving > 0 && healthy == 0 || apart && decodes && computes
+	if healthy == 0 {
+		return serving > 0
+	}
+	if healthy == prefill || healthy == decode || prefill+decode == 0 { // each engine does all
+		return p.holds(model, g, u, now, "")
+	}
+	return p.holds(model, Gate{ITL: g.ITL}, u, now, fleet.Prefill) && p.holds(model, Gate{Wait: g.Wait}, u, now, fleet.Decode)
 }
 
-// room says whether a prompt would wait short enough, and whether decode steps stay short with one sequence more. What
-// is unbooked is taken to spread over all engines. The lock is held.
-func (w *row) room(p *Pool, g Gate, u Unbooked, now time.Time) (short, smooth bool) {
-	rows, rate := len(p.rows), p.state.Rate(w.engine.ID)
-	c := w.candidate(p.epoch, now)
-	short, smooth = true, true
+// holds says whether the healthy engines but those of a role have room for one request more than is unbooked. The lock
+// is held.
+func (p *Pool) holds(model string, g Gate, u Unbooked, now time.Time, but fleet.Role) bool {
+	left := u.Requests // to be placed before the one that is asked for
+	for _, w := range p.rows {
+		if w.engine.Role == but || !w.serves(model) || !w.health.usable(now) {
+			continue
+		}
+		s := w.space(p, g, now)
+		for ; left >= 0 && s.open(p, g); left-- {
+			s.add(p, u)
+		}
+		if left < 0 {
+			return true
+		}
+	}
+	return false
+}
+
+// space is what an engine has, and would have with a few more.
+type space struct {
+	requests, context int
+	wait              float64
+	prefill, decode   float64 // rates
+}
+
+// space looks at an engine. The lock is held.
+func (w *row) space(p *Pool, g Gate, now time.Time) space {
+	rate := p.state.Rate(w.engine.ID)
+	s := space{prefill: rate.Prefill, decode: rate.Decode}
+	w.settle(now)
+	s.requests, s.context = w.active, w.decodeContext+int(w.streamed.Load())+w.waitContext
 	if g.Wait > 0 {
-		wait := w.waitLeft(p, now) + rate.Prefill*p.state.PrefillSeconds(0, u.Tokens/rows)
-		short = c.Active == 0 && u.Requests < rows || wait < g.Wait.Seconds()
+		s.wait = w.waitLeft(p, now)
 	}
-	if g.ITL > 0 {
-		sequences, context := c.Active+u.Requests/rows+1, c.DecodeContext+c.WaitContext+u.Tokens/rows
-		smooth = sequences == 1 || rate.Decode*p.state.StepSeconds(sequences, context) <= g.ITL.Seconds()
+	return s
+}
+
+// open says whether one more request would wait short enough, and let decode steps stay short.
+func (s *space) open(p *Pool, g Gate) bool {
+	if s.requests == 0 {
+		return true
 	}
-	return short, smooth
+	return (g.Wait <= 0 || s.wait < g.Wait.Seconds()) &&
+		(g.ITL <= 0 || s.decode*p.state.StepSeconds(s.requests+1, s.context) <= g.ITL.Seconds())
+}
+
+// add places one of the unbooked.
+func (s *space) add(p *Pool, u Unbooked) {
+	tokens := u.Tokens / max(1, u.Requests)
+	s.requests++
+	s.context += tokens
+	s.wait += s.prefill * p.state.PrefillSeconds(0, tokens)
 }
 
 // waitLeft is how long what waits here still computes: of the oldest, what can have been done by now is left out.
@@ -106,8 +149,12 @@ func (p *Pool) withRoom(q *Wish, now time.Time) {
 		return
 	}
 	full := func(w *row) bool {
-		short, smooth := w.room(p, q.Gate, Unbooked{}, now)
-		return !smooth || !short && w.engine.Role != fleet.Decode
+		g := q.Gate
+		if w.engine.Role == fleet.Decode { // its prompts are computed elsewhere, or what waits here is part of the cost
+			g.Wait = 0
+		}
+		s := w.space(p, g, now)
+		return !s.open(p, g)
 	}
 	f := &p.decode
 	for _, w := range f.rows {
