@@ -14,8 +14,8 @@ type Crowd struct {
 	Length time.Duration // of the arrivals
 }
 
-// DefaultCrowd asks four engines for about three times what they can do: one tenant for eight times its share, three for
-// more than theirs, one for a tenth.
+// DefaultCrowd asks four engines for far more than they can do: one tenant for many times its share, three for
+// more than theirs, one for little.
 func DefaultCrowd() Crowd {
 	return Crowd{Greedy: 40, Others: []float64{8, 8, 8, .5}, Length: 2 * time.Minute}
 }
