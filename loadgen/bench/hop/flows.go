@@ -18,15 +18,17 @@ type Streams struct {
 	Growth int64 `json:"rss_growth_bytes"`
 }
 
-// stream sends n equal requests at once, each answered with so many chunks, and returns how many failed, and why.
-func stream(l *lab, size, n, chunks int, gap time.Duration) (lost int, err error) {
+// stream sends n equal requests, one every apart, each answered with so many chunks, and returns how many failed, and
+// why.
+func stream(l *lab, n, chunks int, apart, gap time.Duration) (lost int, err error) {
 	failed := make([]error, n)
 	var wait sync.WaitGroup
 	for i := range n {
 		wait.Go(func() {
+			time.Sleep(time.Duration(i) * apart)
 			c := newConnection(l.address)
 			defer c.close()
-			t := l.task(size, routed)
+			t := l.task(l.Sizes[0], routed)
 			t.chunks, t.gap = chunks, gap
 			_, failed[i] = c.do(t)
 		})
@@ -45,14 +47,14 @@ func stream(l *lab, size, n, chunks int, gap time.Duration) (lost int, err error
 func chunks(ctx context.Context, l *lab, o Options, f *Figures) error {
 	const connections, gap = 20, 5 * time.Millisecond
 	n := max(1, int(o.Seconds/gap.Seconds()))
-	if _, err := stream(l, l.Sizes[0], connections, 1, gap); err != nil { // connections to engines, buffers
+	if _, err := stream(l, connections, 1, 0, gap); err != nil { // connections to engines, buffers
 		return err
 	}
 	stop, err := l.meter()
 	if err != nil {
 		return err
 	}
-	if _, err := stream(l, l.Sizes[0], connections, n, gap); err != nil {
+	if _, err := stream(l, connections, n, 0, gap); err != nil {
 		return err
 	}
 	used, err := stop()
@@ -104,15 +106,16 @@ func most(ctx context.Context, l *lab, o Options, f *Figures) error {
 func request(ctx context.Context, l *lab, o Options, f *Figures) error {
 	const tokens = 1000
 	gap := time.Duration(o.Seconds / tokens * float64(time.Second))
+	apart := 20 * gap // each alone with its 400 KB, so that none is scored late
 	n := max(1, int(3*o.Seconds))
-	if _, err := stream(l, l.Sizes[0], n, 1, gap); err != nil {
+	if _, err := stream(l, n, 1, apart, gap); err != nil {
 		return err
 	}
 	stop, err := l.meter()
 	if err != nil {
 		return err
 	}
-	if _, err := stream(l, l.Sizes[0], n, tokens, gap); err != nil {
+	if _, err := stream(l, n, tokens, apart, gap); err != nil {
 		return err
 	}
 	used, err := stop()
@@ -172,7 +175,7 @@ func streams(ctx context.Context, l *lab, o Options, f *Figures) error {
 	var first, last memory
 	var failed error
 	for wave := range waves {
-		lost, err := stream(l, l.Sizes[0], o.Streams, max(2, int(o.Seconds/gap.Seconds())), gap)
+		lost, err := stream(l, o.Streams, max(2, int(o.Seconds/gap.Seconds())), 0, gap)
 		s.Lost += lost
 		failed = errors.Join(failed, err)
 		if _, _, err := l.records(ctx, o.Streams); err != nil { // a thousand at once: the last are scored late
