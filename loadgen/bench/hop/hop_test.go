@@ -122,6 +122,20 @@ func TestUnscoredRequestsAreCounted(t *testing.T) {
 	}
 }
 
+// TestARowWithErrorsIsMeasuredAgain: it is in the figures with its errors, until a row without takes its place.
+func TestARowWithErrorsIsMeasuredAgain(t *testing.T) {
+	var f Figures
+	f.put(Row{Bytes: 2048, Connections: 1, Errors: 3})
+	o := Options{Parts: []string{"2048x1"}}
+	if left, err := Expected(o, &f); err != nil || left == 0 || f.Results[0].Errors != 3 {
+		t.Errorf("%v left of %+v: %v", left, f.Results, err)
+	}
+	f.put(Row{Bytes: 2048, Connections: 1})
+	if left, err := Expected(o, &f); err != nil || left != 0 || len(f.Results) != 1 {
+		t.Errorf("%v left of %+v: %v", left, f.Results, err)
+	}
+}
+
 func TestUnknownPartsAreRefused(t *testing.T) {
 	if _, err := Expected(Options{Parts: []string{"nothing"}}, &Figures{}); err == nil {
 		t.Error("accepted")

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"sync"
 	"time"
 )
@@ -27,6 +28,12 @@ type Row struct {
 	Allocations float64   `json:"allocs"`        // likewise
 }
 
+// put adds a row in place of an earlier one that had errors.
+func (f *Figures) put(r Row) {
+	f.Results = slices.DeleteFunc(f.Results, func(old Row) bool { return old.Bytes == r.Bytes && old.Connections == r.Connections })
+	f.Results = append(f.Results, r)
+}
+
 const rounds = 8 // of each way, in turns
 
 func rowPart(size, connections int) part {
@@ -39,7 +46,7 @@ func rowPart(size, connections int) part {
 		engines: 8, sizes: []int{size},
 		run: func(ctx context.Context, l *lab, o Options, f *Figures) error {
 			r, err := row(ctx, l, size, connections, o.Requests)
-			f.Results = append(f.Results, r)
+			f.put(r)
 			if size == 8192 && connections == 1 {
 				f.Allocations = r.Allocations
 			}
