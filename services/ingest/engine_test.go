@@ -17,6 +17,8 @@ func TestParseEngine(t *testing.T) {
 		"http://[::1]:8000": {URL: "http://[::1]:8000", Events: "tcp://[::1]:5557", Replay: "tcp://[::1]:5558", Role: fleet.Both, Ranks: 1},
 		"http://h:8000,events=tcp://g:1,replay=tcp://g:9,role=prefill,ranks=8,key-file=/k": {URL: "http://h:8000",
 			Events: "tcp://g:1", Replay: "tcp://g:9", Role: fleet.Prefill, Ranks: 8, KeyFile: "/k"},
+		"http://h:8000,role=decode,sidecar=llm-d": {URL: "http://h:8000", Events: "tcp://h:5557", Replay: "tcp://h:5558",
+			Role: fleet.Decode, Ranks: 1, Sidecar: fleet.LLMD},
 		"http://h:8000,replay=none": {URL: "http://h:8000", Events: "tcp://h:5557", Role: fleet.Both, Ranks: 1},
 		"http://h:8000,events=none": {URL: "http://h:8000", Role: fleet.Both, Ranks: 1},
 	} {
@@ -32,6 +34,7 @@ func TestParseEngine(t *testing.T) {
 		"http://h:8000,role=both,events":     "name=value",
 		"http://h:8000,role=cache":           "prefill, decode or both",
 		"http://h:8000,ranks=0":              "1 or more",
+		"http://h:8000,sidecar=envoy":        "want llm-d",
 		"http://h:8000,ranks=99999":          "1 to 1024",
 		"http://h:8000,colour=blue":          "unknown option",
 		"http://h:8000,events=tcp://*:5557":  "one to connect to",

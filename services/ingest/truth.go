@@ -25,7 +25,13 @@ type record struct {
 	Predicted  int    `json:"cached_predicted"`
 	Measured   *int   `json:"cached_measured"` // nil is no report
 	Outcome    string `json:"outcome"`
-	Depths     []struct {
+	Split      *struct {
+		Engine     string `json:"engine"`
+		Generation uint64 `json:"generation"`
+		Predicted  int    `json:"cached_predicted"`
+		Measured   *int   `json:"cached_measured"`
+	} `json:"split"` // who computed the prompt for Engine: then that one tells of its cache
+	Depths []struct {
 		Engine     string `json:"engine"`
 		GPU        int    `json:"gpu"`
 		Generation uint64 `json:"generation"`
@@ -37,6 +43,9 @@ var errRecord = errors.New("a request record of another shape")
 func readRecord(data []byte) (r record, err error) {
 	if err := json.Unmarshal(data, &r); err != nil {
 		return r, fmt.Errorf("%w: %w", errRecord, err)
+	}
+	if s := r.Split; s != nil && s.Engine != "" && s.Measured != nil {
+		r.Engine, r.Generation, r.Predicted, r.Measured = s.Engine, s.Generation, s.Predicted, s.Measured
 	}
 	if r.BlockSize < 0 || r.Predicted < 0 || r.Measured != nil && *r.Measured < 0 {
 		return r, errRecord

@@ -50,6 +50,15 @@ func TestTruthCheck(t *testing.T) {
 		r[key] = value
 		return r
 	}
+	split := func(n int, engine string) (all []map[string]any) { // computed for another, which tells nothing
+		for range n {
+			r := report("e", 7, 64, -1)
+			r["engine"] = "decodes"
+			r["split"] = map[string]any{"engine": engine, "generation": 7, "cached_predicted": 1024, "cached_measured": 0}
+			all = append(all, r)
+		}
+		return all
+	}
 	for name, c := range map[string]struct {
 		reports []map[string]any
 		late    bool
@@ -57,6 +66,8 @@ func TestTruthCheck(t *testing.T) {
 	}{
 		"five":                   {reports: empty(5), wiped: true},
 		"four":                   {reports: empty(4)},
+		"computed elsewhere":     {reports: split(5, "x")},
+		"computed for another":   {reports: split(5, "e"), wiped: true},
 		"four, a hit, four":      {reports: append(append(empty(4), report("e", 7, 64, 16)), empty(4)...)},
 		"a small one tells not":  {reports: append(append(empty(4), report("e", 7, 2, 0)), empty(1)...), wiped: true},
 		"below 64 blocks":        {reports: []map[string]any{report("e", 7, 63, 0), report("e", 7, 63, 0), report("e", 7, 63, 0), report("e", 7, 63, 0), report("e", 7, 63, 0)}},

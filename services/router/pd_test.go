@@ -287,7 +287,7 @@ func TestAClientThatLeavesWhileItsPromptIsComputed(t *testing.T) {
 		<-r.Context().Done()
 		close(stopped)
 	}, plain(decodeAnswer))
-	leave, gone := g.leaver(longBody(""))
+	leave, gone := g.leaver(fmt.Sprintf(`{"model":%q,"prompt":%q}`, model, strings.Repeat(longPrompt(), 60)))
 	<-arrived
 	leave()
 	<-stopped

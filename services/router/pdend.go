@@ -30,6 +30,7 @@ func (x *exchange) settle(ctx context.Context) {
 	s := &x.apart
 	if s.params != nil && !s.sent.Load() {
 		x.abandon(ctx)
+		s.line.Outcome = splitCancelled
 	}
 	if s.line == nil {
 		return

@@ -21,8 +21,9 @@ const (
 	askTransfer = `{"do_remote_decode":true,"do_remote_prefill":false,"remote_engine_id":null,"remote_block_ids":null,` +
 		`"remote_host":null,"remote_port":null}`
 
-	// finishRead is how long an answer of a prefill engine that has begun is read on after the client left.
-	finishRead = 2 * time.Second
+	// finishTime bounds how long a prefill engine goes on after the client left; stepTokens is what it computes in a step.
+	finishTime = 5 * time.Second
+	stepTokens = 8192
 )
 
 // Why a prefill engine did not hand a prompt over, beside retryReason's words.
@@ -31,6 +32,7 @@ const (
 	prefillNothing = "nothing" // an answer without kv_transfer_params
 	prefillGarbage = "garbage" // no JSON object
 	prefillLarge   = "large"   // more than maxRead bytes
+	prefillLeft    = "left"    // the client left, and it was told to stop
 )
 
 // handOver has the prompt computed by the prefill engine that is booked, or by one other, and keeps what it hands over
@@ -72,6 +74,7 @@ func (x *exchange) left(ctx context.Context) bool {
 		return false
 	}
 	x.apart.line.Outcome = splitCancelled
+	x.rt.metrics.prefillFailures.WithLabelValues(prefillLeft).Inc()
 	return true
 }
 
@@ -81,13 +84,12 @@ func (x *exchange) sidecar() bool { return x.res.Engine.Sidecar == fleet.LLMD &&
 // prefill sends the first leg and reads what it hands over. It returns in a fixed word why there is nothing.
 func (x *exchange) prefill(ctx context.Context) (why string) {
 	s, began := &x.apart, time.Now()
+	ends := began.Add(x.res.Prefill.Predicted())
 	leg := x.q.prefillLeg([]byte(askTransfer))
 	defer leg.release()
-	// An engine whose client leaves stops computing. Once it has answered it keeps blocks in use, and only its answer
-	// tells which.
 	reading, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	going := context.AfterFunc(ctx, cancel)
+	defer context.AfterFunc(ctx, func() { x.stopPrefill(ends, cancel) })()
 	x.res.Prefill.OnStall(cancel)
 	out, err := x.request(reading, &x.res.Prefill.Engine, leg)
 	if err != nil {
@@ -98,8 +100,6 @@ func (x *exchange) prefill(ctx context.Context) (why string) {
 		return retryReason(nil, err)
 	}
 	defer resp.Body.Close()
-	going()
-	defer context.AfterFunc(ctx, func() { time.AfterFunc(finishRead, cancel) })()
 	params, usage, why := readPrefill(resp)
 	if why != "" {
 		return why
@@ -113,6 +113,17 @@ func (x *exchange) prefill(ctx context.Context) (why string) {
 	x.rt.metrics.prefill.WithLabelValues(x.pool.id).Observe(s.line.Seconds)
 	x.res.PrefillDone(s.computed)
 	return ""
+}
+
+// stopPrefill ends the leg of a client that has left, if it is to end much later, so that the engine has steps to go.
+// In its last step the engine would finish all the same, and keep blocks in use which only its answer names: then that is
+// waited for, and the blocks are freed.
+func (x *exchange) stopPrefill(ends time.Time, cancel func()) {
+	if time.Until(ends) > x.pool.Alone(0, 2*stepTokens) {
+		cancel()
+		return
+	}
+	time.AfterFunc(finishTime, cancel)
 }
 
 // readPrefill reads a prefill engine's answer: its kv_transfer_params byte for byte, and its usage.

@@ -26,7 +26,7 @@ func newSplitMetrics(reg prometheus.Registerer) splitMetrics {
 		}, []string{"pool"}),
 		prefillFailures: with.NewCounterVec(prometheus.CounterOpts{
 			Name: "warmpath_router_prefill_failures_total", Help: "Prefill engines that handed no prompt over. Reason nothing: they run without a KV connector; " +
-				"else look at those engines.",
+				"left: clients left; else look at those engines.",
 		}, []string{"reason"}),
 		stranded: with.NewCounter(prometheus.CounterOpts{
 			Name: "warmpath_router_stranded_total", Help: "Computed prompts that no decode engine could be made to fetch: their blocks stay in use until the " +

@@ -37,7 +37,7 @@ const (
 	splitRetried   = "retried"   // computed by another prefill engine, after one failed
 	splitFallback  = "fallback"  // computed where it is decoded, after prefill engines failed
 	splitSidecar   = "sidecar"   // left to the decode engine's sidecar
-	splitCancelled = "cancelled" // the client left while a prefill engine computed
+	splitCancelled = "cancelled" // the client left before a decode engine was asked
 )
 
 // split is where a request's prompt is computed and what came of it. It belongs to the request's goroutine.

@@ -59,6 +59,9 @@ func must(err error) {
 
 func (d *demo) run(ctx context.Context, _ []string) error {
 	started := time.Now()
+	if err := d.engines.apart(); err != nil {
+		return err
+	}
 	trace, err := d.trace.load()
 	if err != nil {
 		return err
@@ -116,7 +119,7 @@ func (d *demo) arm(ctx context.Context, policy string, trace workload.Trace) (*r
 // together runs the five services in front of the engines for as long as work takes.
 func together(ctx context.Context, log io.Writer, engines fleet, cfg up.Config, work func(context.Context, up.Addresses) error) error {
 	for i, e := range engines {
-		cfg.Engines = append(cfg.Engines, ingest.Engine{Name: engineName(i), URL: e.URL(), Events: e.Events(), Replay: e.Replay()})
+		cfg.Engines = append(cfg.Engines, ingest.Engine{Name: engineName(i), URL: e.URL(), Events: e.Events(), Replay: e.Replay(), Role: e.role})
 	}
 	cfg.Process = daemon.NewProcess("demo", log, slog.LevelInfo)
 	ready := make(chan up.Addresses, 1)

@@ -8,12 +8,15 @@ import (
 	"github.com/peterbourgon/ff/v3/ffcli"
 
 	"github.com/warmpath/warmpath/libs/daemon"
+	fleetapi "github.com/warmpath/warmpath/libs/fleet"
 	"github.com/warmpath/warmpath/loadgen/enginesim"
 )
 
 // engineOptions are the flags that say what engines to simulate.
 type engineOptions struct {
 	count     int
+	prefill   int // of other roles; with either, none is for both
+	decode    int
 	model     string
 	profile   string
 	kvTokens  int
@@ -23,7 +26,9 @@ type engineOptions struct {
 }
 
 func (o *engineOptions) register(fs *flag.FlagSet) {
-	fs.IntVar(&o.count, "n", 8, "number of engines")
+	fs.IntVar(&o.count, "n", 8, "number of engines that do all; not with --prefill and --decode")
+	fs.IntVar(&o.prefill, "prefill", 0, "number of engines that compute prompts for others; with --decode")
+	fs.IntVar(&o.decode, "decode", 0, "number of engines that decode; with --prefill")
 	fs.StringVar(&o.model, "model", "Qwen/Qwen3-32B", "model name that the engines serve")
 	fs.StringVar(&o.profile, "profile", "qwen3-32b-tp2-h100", "step times: instant, qwen3-32b-tp2-h100, llama-3.1-70b-tp4, llama-3.1-8b-tp1, ...")
 	fs.IntVar(&o.kvTokens, "kv-tokens", 0, "KV cache of each engine in tokens; 0 takes the profile's")
@@ -33,12 +38,18 @@ func (o *engineOptions) register(fs *flag.FlagSet) {
 }
 
 // fleet is a set of running simulated engines.
-type fleet []*enginesim.Engine
+type fleet []player
+
+// player is an engine and what it is used for.
+type player struct {
+	*enginesim.Engine
+	role fleetapi.Role
+}
 
 // start runs the engines on free loopback ports.
 func (o *engineOptions) start(ctx context.Context) (fleet, error) {
-	if o.count < 1 {
-		return nil, fmt.Errorf("-n %d: at least one engine is needed", o.count)
+	if err := o.apart(); err != nil {
+		return nil, err
 	}
 	profile, err := enginesim.ProfileByName(o.profile)
 	if err != nil {
@@ -63,7 +74,7 @@ func (o *engineOptions) start(ctx context.Context) (fleet, error) {
 			engines.close()
 			return nil, fmt.Errorf("start engine %d: %w", i, err)
 		}
-		engines = append(engines, engine)
+		engines = append(engines, player{engine, o.role(i)})
 	}
 	return engines, nil
 }
@@ -72,6 +83,30 @@ func (f fleet) close() {
 	for _, engine := range f {
 		engine.Close()
 	}
+}
+
+// apart checks how many engines there are of each role, and makes count the number of all.
+func (o *engineOptions) apart() error {
+	switch {
+	case o.prefill < 0 || o.decode < 0 || (o.prefill > 0) != (o.decode > 0):
+		return fmt.Errorf("--prefill %d --decode %d: prompts that are computed apart need engines of both roles", o.prefill, o.decode)
+	case o.prefill > 0:
+		o.count = o.prefill + o.decode
+	case o.count < 1:
+		return fmt.Errorf("-n %d: at least one engine is needed", o.count)
+	}
+	return nil
+}
+
+// role is that of engine i: prefill engines come first.
+func (o *engineOptions) role(i int) fleetapi.Role {
+	switch {
+	case o.prefill == 0:
+		return fleetapi.Both
+	case i < o.prefill:
+		return fleetapi.Prefill
+	}
+	return fleetapi.Decode
 }
 
 // engineName is what an engine is called in ready files, logs and reports.
@@ -101,7 +136,7 @@ func (f fleet) records(model string) []engineRecord {
 	for i, e := range f {
 		records = append(records, engineRecord{
 			Name: engineName(i), Model: model,
-			URL: e.URL(), Events: e.Events(), Replay: e.Replay(), Role: "both",
+			URL: e.URL(), Events: e.Events(), Replay: e.Replay(), Role: string(e.role),
 		})
 	}
 	return records
@@ -131,7 +166,7 @@ func enginesCommand() *ffcli.Command {
 				if i == len(records)-1 {
 					end = ""
 				}
-				fmt.Printf("  --engine %s,events=%s,replay=%s%s\n", r.URL, r.Events, r.Replay, end)
+				fmt.Printf("  --engine %s,events=%s,replay=%s,role=%s%s\n", r.URL, r.Events, r.Replay, r.Role, end)
 			}
 			if err := daemon.WriteJSON(*readyFile, map[string]any{"engines": records}); err != nil {
 				return err

@@ -16,6 +16,7 @@ import (
 	"github.com/prometheus/common/model"
 
 	"github.com/warmpath/warmpath/libs/daemon"
+	fleetapi "github.com/warmpath/warmpath/libs/fleet"
 	"github.com/warmpath/warmpath/loadgen/enginesim"
 	"github.com/warmpath/warmpath/loadgen/realtime"
 	"github.com/warmpath/warmpath/loadgen/report"
@@ -232,7 +233,7 @@ func (c *realtimeCheck) start(ctx context.Context, p enginesim.Profile, gate *re
 			engines.close()
 			return nil, fmt.Errorf("start engine %d: %w", i, err)
 		}
-		engines = append(engines, e)
+		engines = append(engines, player{e, fleetapi.Both})
 	}
 	return engines, nil
 }

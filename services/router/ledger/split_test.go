@@ -292,3 +292,54 @@ func TestSimultaneousSplitsLeaveAnEmptyLedger(t *testing.T) {
 		t.Errorf("still remembered: %+v", p.Size())
 	}
 }
+
+// After a failure another prefill engine takes the prompt over for the same decode engine, or nobody.
+func TestAnotherPrefillEngineTakesOver(t *testing.T) {
+	now := time.Unix(50_000, 0)
+	p, view := warmPool(now), viewWith(fleet.Decode, fleet.Prefill, fleet.Prefill, fleet.Decode)
+	w := splitWish(1, 100)
+	r, _ := p.Reserve(view, w, now)
+	first, engine := r.Prefill.Engine.ID, r.Engine.ID
+	if d := r.PrefillAgain(view, w, now); d != nil {
+		t.Fatalf("a prompt that is under way is taken by %s", d.Engine.ID)
+	}
+	w.Without = map[string]bool{first: true}
+	r.PrefillRefused(now)
+	if l := p.Loads(); l[first] != (Load{}) || l[engine].Uncached != 1601 {
+		t.Fatalf("refused: %+v", l)
+	}
+	d := r.PrefillAgain(view, w, now.Add(time.Second))
+	if d == nil || d.Prefill == nil || d.Prefill.Engine.ID == first || r.Prefill.Engine.ID != d.Prefill.Engine.ID || r.Engine.ID != engine || r.Cached != 0 {
+		t.Fatalf("%+v", d)
+	}
+	second := r.Prefill.Engine.ID
+	if l := p.Loads(); l[engine].Uncached != 0 || l[engine].Active != 1 || l[engine].WaitContext != 1601 || l[second].Uncached != 1601 {
+		t.Errorf("taken over: %+v", l)
+	}
+	if r.PrefillFailed(now) {
+		t.Error("one failure ejects")
+	}
+	w.Without[second] = true
+	if d := r.PrefillAgain(view, w, now); d != nil {
+		t.Errorf("nobody is left, but %s", d.Prefill.Engine.ID)
+	}
+	r.FirstByte(now.Add(2 * time.Second))
+	r.Release(now.Add(3*time.Second), true, true)
+	for id, l := range p.Loads() {
+		if l != (Load{}) {
+			t.Errorf("%s keeps %+v", id, l)
+		}
+	}
+	// Nobody tells of a prompt that a sidecar has computed: the first byte ends both.
+	r, _ = p.Reserve(view, splitWish(2, 100), now)
+	r.FirstByte(now.Add(time.Second))
+	if l := p.Loads(); l[r.Prefill.Engine.ID] != (Load{}) || l[r.Engine.ID].DecodeContext != 1601 {
+		t.Errorf("at the first byte: %+v", l)
+	}
+	r.Release(now, true, true)
+	for id, l := range p.Loads() {
+		if l != (Load{}) {
+			t.Errorf("%s keeps %+v", id, l)
+		}
+	}
+}
