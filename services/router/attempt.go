@@ -95,6 +95,8 @@ func retryReason(resp *http.Response, err error) string {
 func (x *exchange) attempt(ctx context.Context) (*http.Response, error) {
 	body := x.decodeLeg()
 	defer body.release() // the transport has readers of its own
+	ctx, answered := x.lasting(ctx)
+	defer answered()
 	out, err := x.request(x.guard(ctx), &x.res.Engine, body)
 	if err != nil {
 		return nil, err

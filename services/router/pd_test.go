@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"net/http/httptest"
 	"strings"
 	"sync/atomic"
 	"testing"
@@ -312,11 +313,19 @@ func TestAClientThatLeavesBetweenTheLegsPinsNothing(t *testing.T) {
 		<-rest
 		_, _ = io.WriteString(w, prefillAnswer[40:])
 	}, plain(decodeAnswer))
+	noticed, handler := make(chan struct{}), g.rt.handler()
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		context.AfterFunc(r.Context(), func() { close(noticed) })
+		handler.ServeHTTP(w, r)
+	}))
+	t.Cleanup(server.Close)
+	g.url = server.URL
 	leave, gone := g.leaver(longBody(`,"max_tokens":900,"stream":true`))
 	<-reading.begun
 	p := g.rt.pool(poolRecord.ID)
 	leave()
 	<-gone
+	<-noticed
 	close(rest)
 	g.idle()
 	g.rt.given.wait()

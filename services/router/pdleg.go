@@ -24,6 +24,8 @@ const (
 	// finishTime bounds how long a prefill engine goes on after the client left; stepTokens is what it computes in a step.
 	finishTime = 5 * time.Second
 	stepTokens = 8192
+	// readTime is how long a decode engine has to look at its request after the client left.
+	readTime = time.Second
 )
 
 // Why a prefill engine did not hand a prompt over, beside retryReason's words.
@@ -84,14 +86,14 @@ func (x *exchange) sidecar() bool { return x.res.Engine.Sidecar == fleet.LLMD &&
 // prefill sends the first leg and reads what it hands over. It returns in a fixed word why there is nothing.
 func (x *exchange) prefill(ctx context.Context) (why string) {
 	s, began := &x.apart, time.Now()
-	ends := began.Add(x.res.Prefill.Predicted())
+	place := x.res.Prefill
 	leg := x.q.prefillLeg([]byte(askTransfer))
 	defer leg.release()
 	reading, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
-	defer context.AfterFunc(ctx, func() { x.stopPrefill(ends, cancel) })()
-	x.res.Prefill.OnStall(cancel)
-	out, err := x.request(reading, &x.res.Prefill.Engine, leg)
+	defer context.AfterFunc(ctx, func() { stopPrefill(place, cancel) })()
+	place.OnStall(cancel)
+	out, err := x.request(reading, &place.Engine, leg)
 	if err != nil {
 		return prefillRefused
 	}
@@ -104,9 +106,9 @@ func (x *exchange) prefill(ctx context.Context) (why string) {
 	if why != "" {
 		return why
 	}
-	s.params, s.usage, s.by, s.computed = params, usage, x.res.Prefill.Engine, time.Now()
+	s.params, s.usage, s.by, s.computed = params, usage, place.Engine, time.Now()
 	s.sent.Store(false)
-	s.line.Seconds, s.line.CachedPredicted = s.computed.Sub(began).Seconds(), x.res.Prefill.Cached
+	s.line.Seconds, s.line.CachedPredicted = s.computed.Sub(began).Seconds(), place.Cached
 	if usage.HasCached {
 		s.line.CachedMeasured = &usage.Cached
 	}
@@ -118,8 +120,8 @@ func (x *exchange) prefill(ctx context.Context) (why string) {
 // stopPrefill ends the leg of a client that has left, if it is to end much later, so that the engine has steps to go.
 // In its last step the engine would finish all the same, and keep blocks in use which only its answer names: then that is
 // waited for, and the blocks are freed.
-func (x *exchange) stopPrefill(ends time.Time, cancel func()) {
-	if time.Until(ends) > x.pool.Alone(0, 2*stepTokens) {
+func stopPrefill(place *ledger.Reservation, cancel func()) {
+	if place.LongToGo(2*stepTokens, time.Now()) {
 		cancel()
 		return
 	}
@@ -217,6 +219,21 @@ func (x *exchange) steer(out *http.Request) *http.Request {
 	}
 	trace := httptrace.ClientTrace{GotConn: func(httptrace.GotConnInfo) { x.apart.sent.Store(true) }}
 	return out.WithContext(httptrace.WithClientTrace(out.Context(), &trace))
+}
+
+// lasting is the context of a leg to an engine that is to read blocks which are kept for it. An engine that is hung up on
+// before it has looked at its request leaves them in use: until it answers, a client that leaves is told of only after
+// readTime.
+func (x *exchange) lasting(ctx context.Context) (lasting context.Context, answered func()) {
+	if x.apart.params == nil {
+		return ctx, func() {}
+	}
+	lasting, cancel := context.WithCancel(context.WithoutCancel(ctx))
+	late := context.AfterFunc(ctx, func() { time.AfterFunc(readTime, cancel) })
+	return lasting, func() {
+		late()
+		context.AfterFunc(ctx, cancel)
+	}
 }
 
 // computing is the place of the prompt: where it is computed.

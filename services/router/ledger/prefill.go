@@ -63,3 +63,11 @@ func (r *Reservation) hand(leg *Reservation) {
 	r.Prefill, r.remote, r.alone = leg, true, false
 	leg.enter()
 }
+
+// LongToGo says whether the prompt should be done later from now than its engine takes for a prompt of so many tokens alone.
+func (r *Reservation) LongToGo(tokens int, now time.Time) bool {
+	r.pool.mu.Lock()
+	defer r.pool.mu.Unlock()
+	s := &r.pool.state
+	return r.predicted-now.Sub(r.sent).Seconds() > s.Rate(r.Engine.ID).Prefill*s.PrefillSeconds(0, tokens)
+}
