@@ -90,6 +90,8 @@ type call struct {
 	booked  booking
 	own     []uint32 // prompt tokens that nobody else has
 	item    queue.Item
+
+	predicted time.Duration // arrival to first token
 }
 
 // answer is what came of one request.
@@ -100,6 +102,7 @@ type answer struct {
 	hit               int
 	sent, first, last time.Duration
 	slowest           time.Duration
+	predicted         time.Duration // arrival to first token, as the ledger said when it chose
 	alone             time.Duration // TTFT of the prompt alone on an idle engine, nothing cached
 	engine, prefill   int           // equal where one engine did all
 }
@@ -232,6 +235,7 @@ func (f *world) book(c *call, p *prompt) (ok bool) {
 	booked, ok := c.router.choose(f.clock.now, c.session, p)
 	if ok {
 		c.booked = booked
+		c.predicted = f.clock.now - c.sent + booked.held.Predicted()
 	}
 	return ok
 }
@@ -329,7 +333,7 @@ func (f *world) finish(c *call, refused bool) {
 	f.answers = append(f.answers, answer{
 		stage: c.stage, refused: refused, prompt: c.prompt, output: c.output, hit: c.hit,
 		sent: c.sent, first: c.first, last: c.last, slowest: c.slowest, engine: c.booked.engine, prefill: c.booked.prefill,
-		alone: f.alone(c.prompt), tenant: c.session.tenant,
+		alone: f.alone(c.prompt), tenant: c.session.tenant, predicted: c.predicted,
 	})
 	if f.o.Answered != nil {
 		f.o.Answered(c.answer(f.o.FrontEnd, refused))
