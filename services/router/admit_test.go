@@ -364,6 +364,27 @@ func TestBytesOfBodiesAreBounded(t *testing.T) {
 	})
 }
 
+// A body whose length nobody announced counts as the longest until it is there, and then as what it is.
+func TestBodiesOfUnknownLengthGiveBytesBack(t *testing.T) {
+	g := newRig(t, Config{BodyBytes: maxBody + 1000})
+	g.rt.memory.wait = 20 * time.Millisecond
+	e := g.addTurnstile("e1")
+	chunked := func(r *http.Request) { r.ContentLength = -1; r.Body = io.NopCloser(io.MultiReader(r.Body)) }
+	var wait sync.WaitGroup
+	for range 2 {
+		wait.Go(func() {
+			if resp, body := g.post("/v1/completions", fmt.Sprintf(`{"model":%q,"prompt":"x"}`, model), chunked); resp.StatusCode != 200 {
+				t.Errorf("%d %s", resp.StatusCode, body)
+			}
+		})
+		e.now(t)
+	}
+	e.go1 <- struct{}{}
+	e.go1 <- struct{}{}
+	wait.Wait()
+	g.idle()
+}
+
 func TestBudgetsAreHeld(t *testing.T) {
 	g := newRig(t, Config{})
 	e := g.addTurnstile("e1")

@@ -226,6 +226,31 @@ func TestItemsExpireByTheirKind(t *testing.T) {
 	}
 }
 
+// Turns that were not needed are no savings for later.
+func TestCreditEndsWithTheQueue(t *testing.T) {
+	var q Queue
+	for range 400 {
+		push(&q, "busy", 0, Quantum, "")
+	}
+	for range 100 {
+		push(&q, "saves", 0, 1, "")
+		for q.Next(epoch, always).Tenant != "saves" {
+		}
+	}
+	for range 50 {
+		push(&q, "saves", 0, Quantum, "")
+	}
+	for n, left := 0, 50; left > 0; {
+		if q.Next(epoch, always).Tenant != "saves" {
+			n = 0
+			continue
+		}
+		if n, left = n+1, left-1; n > 2 {
+			t.Fatalf("%d at once", n)
+		}
+	}
+}
+
 // What requests cost beyond what was thought is paid in the next turns; what they cost less is given back.
 func TestCorrectionsArePaid(t *testing.T) {
 	var q Queue

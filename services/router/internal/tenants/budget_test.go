@@ -183,8 +183,8 @@ func TestTwoRoutersShareABudgetThroughNATS(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		b := &Budgets{Store: patient{store}, Blind: func() { t.Error("a lease failed") }}
-		for range 8 {
+		for range 8 { // as many routers as it takes for their leases to meet
+			b := &Budgets{Store: patient{store}, Blind: func() { t.Error("a lease failed") }}
 			wait.Go(func() {
 				for range 60 {
 					if _, _, ok := b.Spend(context.Background(), k, 20, noon); ok {
@@ -196,8 +196,8 @@ func TestTwoRoutersShareABudgetThroughNATS(t *testing.T) {
 		}
 	}
 	wait.Wait()
-	// 3,000 tokens are 150 requests; a part of 300 holds 15 whole ones, so nothing is left over.
-	if requests.Load() != 150 || tokens.Load() != 3000 {
+	// 3,000 tokens are 150 requests; a part of 300 holds 15 whole ones, so nothing is left over where each is used up.
+	if requests.Load() > 150 || tokens.Load() > 3000 || requests.Load() < 100 {
 		t.Errorf("%d requests, %d tokens were let in", requests.Load(), tokens.Load())
 	}
 }
