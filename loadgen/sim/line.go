@@ -18,7 +18,7 @@ const (
 )
 
 // gate is until when engines take requests where some wait in the router; the zero Gate where none do.
-func (o *Options) gate() ledger.Gate {
+func (o Options) gate() ledger.Gate {
 	if o.Order == "" {
 		return ledger.Gate{}
 	}
