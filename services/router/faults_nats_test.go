@@ -40,11 +40,21 @@ func TestADrainingEngineFinishesAndGetsNothingNew(t *testing.T) {
 		}
 	}
 	g.rt.fleet = watcher
-	g.eventually("both known", func() bool { return len(watcher.View().Engines) == 2 })
+	g.eventually("both known", func() bool {
+		_, _, ok := watcher.View().PoolOf(model)
+		return ok && len(watcher.View().Engines) == 2
+	})
 	var answers []<-chan string
 	ask := func() string {
-		answers = append(answers, g.begin())
-		return <-arrived
+		answer := g.begin()
+		answers = append(answers, answer)
+		select {
+		case at := <-arrived:
+			return at
+		case got := <-answer:
+			t.Fatalf("not sent to an engine: %s", got)
+			return ""
+		}
 	}
 	for ask() != "a" {
 	}

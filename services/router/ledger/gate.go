@@ -105,9 +105,11 @@ func (w *row) space(p *Pool, g Gate, now time.Time) space {
 	rate := p.state.Rate(w.engine.ID)
 	s := space{prefill: rate.Prefill, decode: rate.Decode}
 	w.settle(now)
-	s.requests, s.context = w.active, w.decodeContext+int(w.streamed.Load())+w.waitContext
+	peers := w.beside()
+	s.requests = w.active + peers.waiting + peers.decoding
+	s.context = w.decodeContext + int(w.streamed.Load()) + w.waitContext + peers.context + peers.waitContext
 	if g.Wait > 0 {
-		s.wait = w.waitLeft(p, now)
+		s.wait = w.waitLeft(p, now) + rate.Prefill*peers.seconds
 	}
 	return s
 }

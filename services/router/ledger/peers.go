@@ -128,6 +128,7 @@ func duration(seconds float64) time.Duration { return time.Duration(seconds * fl
 type beside struct {
 	waiting, decoding int
 	context           int     // of those that decode
+	waitContext       int     // of those that wait
 	uncached          int     // prompt tokens that will take room there
 	seconds           float64 // of prefill that wait
 }
@@ -136,6 +137,7 @@ func (w *row) beside() (b beside) {
 	for i := range w.told {
 		t := &w.told[i]
 		b.waiting, b.decoding = b.waiting+t.Waiting, b.decoding+t.Active-t.Waiting
+		b.waitContext += t.WaitContext
 		b.context, b.uncached, b.seconds = b.context+t.DecodeContext, b.uncached+t.Uncached+t.Coming, b.seconds+t.WaitSeconds
 	}
 	return b

@@ -305,3 +305,22 @@ func FuzzHear(f *testing.F) {
 		}
 	})
 }
+
+// What a peer has under way takes room on the engines too.
+func TestPeersTakeRoom(t *testing.T) {
+	now := time.Unix(50_000, 0)
+	p, view := warmPool(now), viewOf(1)
+	gate := Gate{Wait: 100 * time.Millisecond, ITL: 20 * time.Millisecond}
+	for name, e := range map[string]Entry{
+		"a queue": {Active: 3, Waiting: 3, WaitContext: 9000, WaitSeconds: .5}, "a batch": {Active: 90, DecodeContext: 200_000},
+	} {
+		e.Engine = "e00"
+		if err := p.Hear(view, &News{Router: name, Life: 1, Seq: 1, Entries: []Entry{{Engine: "e00", Active: 1}}}, now); err != nil || !p.Room(view, model, gate, Unbooked{}, now) {
+			t.Errorf("%s: no room beside one request, %v", name, err)
+		}
+		if err := p.Hear(view, &News{Router: name, Life: 1, Seq: 2, Entries: []Entry{e}}, now); err != nil || p.Room(view, model, gate, Unbooked{}, now) {
+			t.Errorf("%s: there is room, %v", name, err)
+		}
+		now = now.Add(PeerSilence + 1)
+	}
+}
