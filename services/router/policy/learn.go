@@ -11,7 +11,6 @@ const (
 	leastSeen = 0.1       // an observation counts as at least this part of what the profile says,
 	mostLeap  = 2         // and as at most so many times what was known
 	ownRate   = 0.15      // an engine that is that far off the fleet's median has its own rate
-	moved     = 0.005     // a rate that has changed by less has not moved the median
 )
 
 // Rate is how much slower than the profile an engine is: 1 is as the profile says.
@@ -44,13 +43,6 @@ func pooled(own, median float64) float64 {
 type fit struct {
 	dd, dp, pp, dt, pt float64 // sums of products of decode, prefill and time taken
 	rate               Rate
-	counted            Rate // rate, as it was when the median was last found
-}
-
-// drifted tells whether the rate has changed since it was counted.
-func (f *fit) drifted() bool {
-	return math.Abs(f.rate.Prefill-f.counted.Prefill) > moved*f.counted.Prefill ||
-		math.Abs(f.rate.Decode-f.counted.Decode) > moved*f.counted.Decode
 }
 
 func (f *fit) observe(decode, prefill, took float64) {
@@ -65,8 +57,8 @@ func (f *fit) observe(decode, prefill, took float64) {
 }
 
 // Took learns an engine's rates from a span of time in which it did nothing but what is known: the seconds of decode
-// steps and of prefills in it, as the profile says them, and the seconds that it took. Rates follow to half a percent.
-// Cost: constant, but where the rate has moved by that since, linear in the engines.
+// steps and of prefills in it, as the profile says them, and the seconds that it took. Cost: a search and a copy in the
+// engines' rates; linear in the engines, with a map look each, only where their median has moved.
 func (s *State) Took(engine string, decode, prefill, took float64) {
 	known := decode + prefill
 	if known <= 0 || took <= 0 {
@@ -79,46 +71,75 @@ func (s *State) Took(engine string, decode, prefill, took float64) {
 	if f == nil {
 		f = &fit{rate: s.Rate(engine)}
 		s.fits[engine] = f
+	} else {
+		s.forget(f.rate)
 	}
 	decode, prefill = decode/known, prefill/known
 	expected := decode*f.rate.Decode + prefill*f.rate.Prefill
 	f.observe(decode, prefill, min(max(took/known, leastSeen), mostLeap*expected))
-	if f.drifted() {
-		s.findMedian()
-	}
+	s.prefills, s.decodes = s.prefills.with(f.rate.Prefill), s.decodes.with(f.rate.Decode)
+	s.compare(engine, f)
 }
 
 // Forget drops what was learned of an engine that is gone.
 func (s *State) Forget(engine string) {
+	f := s.fits[engine]
+	if f == nil {
+		return
+	}
+	s.forget(f.rate)
 	delete(s.fits, engine)
-	s.findMedian()
+	delete(s.apart, engine)
+	s.compare("", nil)
 }
 
-// findMedian finds what engines have in common, and which are apart from it.
-func (s *State) findMedian() {
-	prefill, decode := make([]float64, 0, len(s.fits)), make([]float64, 0, len(s.fits))
-	for _, f := range s.fits {
-		f.counted = f.rate
-		prefill, decode = append(prefill, f.rate.Prefill), append(decode, f.rate.Decode)
-	}
-	s.median = Rate{Prefill: median(prefill), Decode: median(decode)}
-	clear(s.apart)
-	for engine, f := range s.fits {
-		rate := Rate{Prefill: pooled(f.rate.Prefill, s.median.Prefill), Decode: pooled(f.rate.Decode, s.median.Decode)}
-		if rate != s.median {
-			if s.apart == nil {
-				s.apart = make(map[string]Rate)
-			}
-			s.apart[engine] = rate
+func (s *State) forget(r Rate) {
+	s.prefills, s.decodes = s.prefills.without(r.Prefill), s.decodes.without(r.Decode)
+}
+
+// compare finds what engines have in common, and which are apart from it, after f has changed.
+func (s *State) compare(engine string, f *fit) {
+	if median := (Rate{Prefill: s.prefills.median(), Decode: s.decodes.median()}); median != s.median {
+		s.median = median
+		for engine, f := range s.fits {
+			s.part(engine, f)
 		}
+	} else if f != nil {
+		s.part(engine, f)
 	}
 }
 
-// median sorts values and returns the middle one, the lower of two; 0 of none.
-func median(values []float64) float64 {
-	if len(values) == 0 {
+// part notes whether an engine is far off the median.
+func (s *State) part(engine string, f *fit) {
+	rate := Rate{Prefill: pooled(f.rate.Prefill, s.median.Prefill), Decode: pooled(f.rate.Decode, s.median.Decode)}
+	if rate == s.median {
+		delete(s.apart, engine)
+		return
+	}
+	if s.apart == nil {
+		s.apart = make(map[string]Rate)
+	}
+	s.apart[engine] = rate
+}
+
+// ascending are values in order.
+type ascending []float64
+
+func (a ascending) with(v float64) ascending {
+	i, _ := slices.BinarySearch(a, v)
+	return slices.Insert(a, i, v)
+}
+
+// without leaves out a value that is there.
+func (a ascending) without(v float64) ascending {
+	i, _ := slices.BinarySearch(a, v)
+	return slices.Delete(a, i, i+1)
+}
+
+// median is the middle one, the lower of two; 0 of none.
+func (a ascending) median() float64 {
+	if len(a) == 0 {
 		return 0
 	}
-	slices.Sort(values)
-	return values[(len(values)-1)/2]
+	return a[(len(a)-1)/2]
 }

@@ -242,30 +242,40 @@ func TestRatesThatCannotBeToldApartAreAlike(t *testing.T) {
 }
 
 // The median is found again only when a rate has moved. What is used is never far from what was learned.
+// The rates in use against all of them sorted anew.
 func TestRatesInUseAreThoseLearned(t *testing.T) {
 	r := rand.New(rand.NewPCG(8, 8))
 	var s State
-	found := 0
 	for i := range 6000 {
 		slow := 1 + float64(i/2000) // of all engines: 1, 2, 3
 		engine := fmt.Sprintf("e%d", r.IntN(9))
-		s.Took(engine, .5, .1, .6*slow*(1+.05*r.NormFloat64()))
-		if f := s.fits[engine]; f.counted == f.rate {
-			found++
+		if r.IntN(50) == 0 {
+			s.Forget(engine)
+		} else {
+			s.Took(engine, r.Float64(), r.Float64(), slow*math.Exp(.2*r.NormFloat64()))
 		}
-		values := make([]float64, 0, 9)
+		var prefill, decode []float64
+		for _, f := range s.fits {
+			prefill, decode = append(prefill, f.rate.Prefill), append(decode, f.rate.Decode)
+		}
+		slices.Sort(prefill)
+		slices.Sort(decode)
+		want := Rate{1, 1}
+		if n := len(prefill); n > 0 {
+			want = Rate{prefill[(n-1)/2], decode[(n-1)/2]}
+		}
+		if got := s.Rate("unknown"); got != want {
+			t.Fatalf("step %d: median %v, want %v", i, got, want)
+		}
 		for engine, f := range s.fits {
-			values = append(values, f.rate.Decode)
-			if own, ok := s.apart[engine]; ok && math.Abs(own.Decode/f.rate.Decode-1) > ownRate+2*moved {
-				t.Fatalf("observation %d: %s has rate %v, learned %v", i, engine, own, f.rate)
+			want := Rate{pooled(f.rate.Prefill, want.Prefill), pooled(f.rate.Decode, want.Decode)}
+			if got := s.Rate(engine); got != want {
+				t.Fatalf("step %d: %s has rate %v, want %v", i, engine, got, want)
 			}
 		}
-		if is := median(values); math.Abs(s.median.Decode/is-1) > 2*moved {
-			t.Fatalf("observation %d: median %v, learned %v", i, s.median.Decode, is)
+		if len(s.prefills) != len(s.fits) || len(s.decodes) != len(s.fits) {
+			t.Fatalf("step %d: %d engines, %d and %d rates", i, len(s.fits), len(s.prefills), len(s.decodes))
 		}
-	}
-	if found > 1500 {
-		t.Errorf("the median was looked for after %d of 6000 observations", found)
 	}
 }
 

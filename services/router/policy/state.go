@@ -29,9 +29,11 @@ type State struct {
 
 	transfer float64 // factor on the time that KV takes between engines; 0 is not known
 
-	fits   map[string]*fit // by engine id
-	median Rate            // of them; 0 without any
-	apart  map[string]Rate // of those far off it
+	fits     map[string]*fit // by engine id
+	prefills ascending       // their rates
+	decodes  ascending
+	median   Rate            // of these; 0 without any
+	apart    map[string]Rate // of those far off it
 }
 
 // Finished tells the state of a request that ended with so many output tokens.
