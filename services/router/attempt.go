@@ -101,7 +101,7 @@ func (x *exchange) attempt(ctx context.Context) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
-	resp, err := x.rt.transport.RoundTrip(x.steer(out))
+	resp, err := x.rt.engines.RoundTrip(x.steer(out))
 	if err == nil {
 		err = peek(resp)
 	}
@@ -123,9 +123,7 @@ func (x *exchange) request(ctx context.Context, engine *fleet.Engine, b *body) (
 	}
 	out.Header = forward(x.q.header)
 	out.Header.Set(requestIDHeader, x.q.id)
-	if key := x.rt.cfg.EngineKey; key != "" {
-		out.Header.Set("Authorization", "Bearer "+key)
-	}
+	x.rt.engines.Authorize(out.Header)
 	pin(out.Header, engine)
 	out.ContentLength = int64(len(b.sent))
 	out.Body = b.reader()

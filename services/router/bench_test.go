@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/warmpath/warmpath/services/router/internal/engines"
 )
 
 // BenchmarkFirstByte is the time to the first byte of a stream, straight from an engine that answers at once and by
@@ -35,7 +37,7 @@ func firstByte(b *testing.B, size int, way string) {
 	}
 	g.scorer.say(scoreOf(max(1, size/64), map[string]uint32{"id-e1": 20}))
 	body := fmt.Sprintf(`{"model":%q,"prompt":"%s","stream":true}`, model, strings.Repeat("word ", size/5))
-	client := &http.Client{Transport: newTransport()}
+	client := &http.Client{Transport: engines.NewTransport()}
 	defer client.CloseIdleConnections()
 	var first time.Duration
 	buf := make([]byte, 4096)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/warmpath/warmpath/libs/fleet"
 	scorerv1 "github.com/warmpath/warmpath/proto/warmpath/scorer/v1"
+	"github.com/warmpath/warmpath/services/router/internal/scorers"
 )
 
 // scoreOf answers with n keys of a prompt, held to a depth by each engine.
@@ -102,7 +103,7 @@ func TestWithoutAScorerRequestsAreServedAndStayTogether(t *testing.T) {
 
 func TestALateScorerIsNotWaitedFor(t *testing.T) {
 	g := newRig(t, Config{})
-	g.rt.scorers.least = scoreTime
+	g.rt.scorers.Least = scorers.LeastTime
 	g.addEngine("a", plain(okAnswer))
 	g.addScorer()
 	release := make(chan struct{})
@@ -124,7 +125,7 @@ func TestALargeBodyIsServedUnscored(t *testing.T) {
 	g := newRig(t, Config{})
 	g.addEngine("a", plain(okAnswer))
 	g.addScorer()
-	body := fmt.Sprintf(`{"model":%q,"prompt":"%s"}`, model, strings.Repeat("x", maxScored))
+	body := fmt.Sprintf(`{"model":%q,"prompt":"%s"}`, model, strings.Repeat("x", scorers.MostBytes))
 	if resp, answer := g.post("/v1/completions", body); resp.StatusCode != 200 || answer != okAnswer {
 		t.Errorf("%d %s", resp.StatusCode, answer)
 	}

@@ -88,9 +88,9 @@ func TestADrainingEngineFinishesAndGetsNothingNew(t *testing.T) {
 // its peer, and keeps away from that engine.
 func TestARestartedRouterNeedsNoState(t *testing.T) {
 	server, slow := natsFor(t), &slowEngines{}
-	old := newRig(t, Config{Policy: "least-tokens"})
+	old := newRig(t, Config{Policy: "least-tokens", Instance: "old"})
 	old.addEngine("a", slow.serve("a"))
-	old.join("old", server.URL())
+	old.join(server.URL())
 	const before = 5
 	var answers []<-chan string
 	for range before {
@@ -98,9 +98,9 @@ func TestARestartedRouterNeedsNoState(t *testing.T) {
 	}
 	old.eventually("under way", func() bool { return slow.came() == before })
 	old.addEngine("b", sse(event1, doneMark))
-	fresh := newRig(t, Config{Policy: "least-tokens"})
+	fresh := newRig(t, Config{Policy: "least-tokens", Instance: "fresh"})
 	fresh.fleet.set(func(v *fleet.View) { v.Engines = old.fleet.View().Engines })
-	fresh.join("fresh", server.URL())
+	fresh.join(server.URL())
 	fresh.eventually("heard", func() bool {
 		return fresh.rt.pool(poolRecord.ID).Together()["id-a"].Active == before
 	})

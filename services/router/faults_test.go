@@ -51,7 +51,7 @@ func (g *rig) begin() <-chan string {
 }
 
 // later is the watch as it will be after a time.
-func (g *rig) later(d time.Duration) { g.rt.lookForStalls(g.t.Context(), time.Now().Add(d)) }
+func (g *rig) later(d time.Duration) { g.rt.newWatch().Look(g.t.Context(), time.Now().Add(d)) }
 
 // TestAHungEngineIsLeftBeforeTheFirstByte holds that a request moves on from an engine that hangs as a whole, also where
 // its header has come already, and that no other request is sent there.
@@ -169,7 +169,7 @@ func TestASlowScorerHoldsNobodyUp(t *testing.T) {
 	g := newRig(t, Config{})
 	g.addEngine("a", plain(okAnswer))
 	g.addScorer()
-	g.rt.scorers.least = 20 * time.Millisecond
+	g.rt.scorers.Least = 20 * time.Millisecond
 	release := make(chan struct{})
 	defer close(release)
 	g.scorer.say(func(*scorerv1.ScoreRequest) (*scorerv1.ScoreResponse, error) {
@@ -236,7 +236,7 @@ func TestOneSlowMetricsPageStopsNothing(t *testing.T) {
 	g.eventually("asked", func() bool { return asked.Load() == 1 })
 	ctx, stop := context.WithCancel(t.Context())
 	ended := make(chan error, 1)
-	go func() { ended <- newScraper(g.rt).run(ctx) }()
+	go func() { ended <- g.rt.newScraper().Run(ctx) }()
 	g.eventually("looks", func() bool { return looks.Load() > 20 && nonsense.Load() > 3 })
 	if n := slow.Load(); n != 1 {
 		t.Errorf("the slow one is asked %d times at once", n)

@@ -2,6 +2,7 @@ package router
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"encoding/json"
 	"errors"
@@ -169,19 +170,19 @@ func newRig(t testing.TB, cfg Config) *rig {
 	g := &rig{t: t, fleet: &stillFleet{}, mail: &mailbox{}, scorer: &stubScorer{}, logs: &logBuffer{}}
 	g.fleet.set(func(*fleet.View) {})
 	cfg.Log = slog.New(slog.NewJSONHandler(g.logs, nil))
-	cfg.Instance = "r1"
+	cfg.Instance = cmp.Or(cfg.Instance, "r1")
 	rt, err := newRouter(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	rt.fleet, rt.bus = g.fleet, g.mail
-	rt.scorers.least = time.Minute // a loaded machine must not change what is tested
+	rt.scorers.Least = time.Minute // a loaded machine must not change what is tested
 	g.rt = rt
 	server := httptest.NewServer(rt.handler())
 	t.Cleanup(func() {
 		server.Close()
-		rt.scorers.close()
-		rt.transport.(*http.Transport).CloseIdleConnections()
+		rt.scorers.Close()
+		rt.engines.RoundTripper.(*http.Transport).CloseIdleConnections()
 	})
 	g.url = server.URL
 	return g

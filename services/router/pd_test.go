@@ -304,9 +304,9 @@ func TestAClientThatLeavesWhileItsPromptIsComputed(t *testing.T) {
 // engine is made to read the blocks, and no more.
 func TestAClientThatLeavesBetweenTheLegsPinsNothing(t *testing.T) {
 	g, w := newRig(t, Config{Policy: "least-tokens"}), &witness{}
-	reading, rest := &reads{RoundTripper: g.rt.transport, begun: make(chan struct{})}, make(chan struct{})
-	g.rt.transport = reading
-	t.Cleanup(func() { g.rt.transport = reading.RoundTripper })
+	reading, rest := &reads{RoundTripper: g.rt.engines.RoundTripper, begun: make(chan struct{})}, make(chan struct{})
+	g.rt.engines.RoundTripper = reading
+	t.Cleanup(func() { g.rt.engines.RoundTripper = reading.RoundTripper })
 	w.apart(g, func(w http.ResponseWriter, _ *http.Request) {
 		_, _ = io.WriteString(w, prefillAnswer[:40])
 		w.(http.Flusher).Flush()

@@ -66,7 +66,7 @@ func (x *exchange) abandon(ctx context.Context) {
 		defer leg.release()
 		var resp *http.Response
 		if err == nil {
-			resp, err = rt.transport.RoundTrip(out)
+			resp, err = rt.engines.RoundTrip(out)
 		}
 		if err != nil || resp.StatusCode != http.StatusOK {
 			rt.metrics.stranded.Inc()

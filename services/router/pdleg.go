@@ -97,7 +97,7 @@ func (x *exchange) prefill(ctx context.Context) (why string) {
 	if err != nil {
 		return prefillRefused
 	}
-	resp, err := x.rt.transport.RoundTrip(out)
+	resp, err := x.rt.engines.RoundTrip(out)
 	if err != nil {
 		return retryReason(nil, err)
 	}

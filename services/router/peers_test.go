@@ -31,16 +31,16 @@ func natsFor(t *testing.T) *embedded.Server {
 }
 
 // join lets a rig's router share its ledger through NATS.
-func (g *rig) join(instance, url string) *bus.Conn {
+func (g *rig) join(url string) *bus.Conn {
 	g.t.Helper()
 	conn, err := bus.Connect(g.t.Context(), url, bus.Options{Log: slog.New(slog.DiscardHandler)})
 	if err != nil {
 		g.t.Fatal(err)
 	}
-	g.rt.instance, g.rt.bus = instance, conn
+	g.rt.bus = conn
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- g.rt.peers.run(ctx, conn) }()
+	go func() { ended <- g.rt.peers.Run(ctx, conn) }()
 	g.t.Cleanup(func() {
 		cancel()
 		if err := <-ended; err != nil {
@@ -131,7 +131,7 @@ func fleetQuality(t *testing.T, routers int, policy string, share bool) float64 
 	slow := &slowEngines{}
 	var rigs []*rig
 	for i := range routers {
-		g := newRig(t, Config{Policy: policy, Seed: 7})
+		g := newRig(t, Config{Policy: policy, Seed: 7, Instance: fmt.Sprint("r", i)})
 		if i == 0 {
 			for j := range engines {
 				g.addEngine(fmt.Sprintf("e%d", j), slow.serve(fmt.Sprintf("e%d", j)),
@@ -148,7 +148,7 @@ func fleetQuality(t *testing.T, routers int, policy string, share bool) float64 
 		g.addScorer()
 		g.scorer.say(scoreByNumber)
 		if share {
-			g.join(fmt.Sprint("r", i), server.URL())
+			g.join(server.URL())
 		}
 		rigs = append(rigs, g)
 	}
@@ -214,15 +214,15 @@ func TestWhatPeersSendIsJudged(t *testing.T) {
 	g.addEngine("e1", plain(okAnswer))
 	for _, data := range []string{"", "{", `{"router":""}`, `{"router":"` + strings.Repeat("x", 300) + `","seq":1}`,
 		`{"router":"a","life":1,"seq":1,"engines":[{"e":"id-e1","a":-1}]}`} {
-		g.rt.peers.hear(bus.LedgerSubject(poolRecord.ID), []byte(data))
+		g.rt.peers.Hear(bus.LedgerSubject(poolRecord.ID), []byte(data))
 	}
 	good := []byte(`{"router":"a","life":1,"seq":1,"engines":[{"e":"id-e1","a":5}]}`)
-	g.rt.peers.hear("ledger.nobody", good)
+	g.rt.peers.Hear("ledger.nobody", good)
 	p := g.rt.pool(poolRecord.ID)
 	if n := p.Together()["id-e1"].Active; n != 0 {
 		t.Errorf("%d under way", n)
 	}
-	g.rt.peers.hear(bus.LedgerSubject(poolRecord.ID), good)
+	g.rt.peers.Hear(bus.LedgerSubject(poolRecord.ID), good)
 	if n := p.Together()["id-e1"].Active; n != 5 {
 		t.Errorf("%d under way", n)
 	}

@@ -9,8 +9,10 @@ import (
 	"github.com/warmpath/warmpath/libs/openai"
 )
 
-// maxRead bounds the answer that is kept to read its usage; a longer one passes all the same.
-const maxRead = 4 << 20
+const (
+	maxRead    = 4 << 20  // of an answer that is kept to read its usage; a longer one passes all the same
+	streamRead = 32 << 10 // bytes at a time
+)
 
 // relay passes an engine's answer to the client as it comes.
 func (x *exchange) relay(w http.ResponseWriter, r *http.Request, resp *http.Response) {

@@ -13,7 +13,6 @@ import (
 	"hash/fnv"
 	"log/slog"
 	"net"
-	"net/http"
 	"os"
 	"strings"
 	"sync"
@@ -25,6 +24,9 @@ import (
 	"github.com/warmpath/warmpath/libs/bus"
 	"github.com/warmpath/warmpath/libs/daemon"
 	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/services/router/internal/engines"
+	"github.com/warmpath/warmpath/services/router/internal/peers"
+	"github.com/warmpath/warmpath/services/router/internal/scorers"
 	"github.com/warmpath/warmpath/services/router/internal/tenants"
 	"github.com/warmpath/warmpath/services/router/ledger"
 	"github.com/warmpath/warmpath/services/router/policy"
@@ -33,6 +35,7 @@ import (
 
 const (
 	defaultHold = 10 * time.Second
+	scrapeEvery = time.Second
 	bodyTime    = time.Minute      // a body must have come by then
 	drainTime   = 30 * time.Second // streams under way at the end
 )
@@ -73,25 +76,25 @@ type sender interface {
 
 // router serves requests. All methods are safe for concurrent use.
 type router struct {
-	cfg       Config
-	policy    policy.Name
-	instance  string
-	started   time.Time
-	log       *slog.Logger
-	metrics   *metrics
-	fleet     fleetView
-	bus       sender
-	scorers   scorers
-	bodyTime  time.Duration
-	transport http.RoundTripper
-	retries   retryBudget
-	keys      tenants.Keys
-	budgets   tenants.Budgets
-	memory    *memory
-	peers     *peers
-	given     abandoned
-	bodies    sync.Pool // of *body
-	chunks    sync.Pool // of *[]byte
+	cfg      Config
+	policy   policy.Name
+	instance string
+	started  time.Time
+	log      *slog.Logger
+	metrics  *metrics
+	fleet    fleetView
+	bus      sender
+	scorers  scorers.Clients
+	bodyTime time.Duration
+	engines  engines.Client
+	retries  retryBudget
+	keys     tenants.Keys
+	budgets  tenants.Budgets
+	memory   *memory
+	peers    *peers.Peers
+	given    abandoned
+	bodies   sync.Pool // of *body
+	chunks   sync.Pool // of *[]byte
 
 	mu    sync.Mutex
 	pools map[string]*pool
@@ -125,7 +128,7 @@ func Run(ctx context.Context, cfg Config) error {
 	if err := rt.followTenants(ctx, life, conn, listener.Addr()); err != nil {
 		return stopped(ctx, err)
 	}
-	defer rt.scorers.close()
+	defer rt.scorers.Close()
 	return rt.serveAll(ctx, life, end, conn, listener)
 }
 
@@ -169,11 +172,11 @@ func newRouter(cfg Config) (*router, error) {
 	rt := &router{
 		cfg: cfg, policy: name, started: time.Now(), log: cfg.Log, metrics: newMetrics(cfg.Metrics),
 		instance: strings.NewReplacer(".", "-", "*", "-", ">", "-", " ", "-").Replace(cfg.Instance),
-		scorers:  scorers{least: scoreTime}, bodyTime: bodyTime, transport: newTransport(), pools: make(map[string]*pool),
+		engines:  engines.Client{RoundTripper: engines.NewTransport(), Key: cfg.EngineKey}, bodyTime: bodyTime, pools: make(map[string]*pool),
 		memory: newMemory(cfg.BodyBytes),
 	}
 	rt.budgets = tenants.Budgets{Store: noStore{}, Routers: rt.routers, Blind: rt.metrics.blind.Inc}
-	rt.peers = newPeers(rt)
+	rt.peers = rt.newPeers()
 	return rt, nil
 }
 
@@ -185,10 +188,10 @@ func (rt *router) serveAll(ctx, life context.Context, end func(), conn *bus.Conn
 		return daemon.ServeHTTP(ctx, listener, rt.handler(), drainTime)
 	})
 	group.Go(func() error { return rt.reports(life) })
-	group.Go(func() error { return rt.peers.run(life, conn) })
-	group.Go(func() error { return rt.watchEngines(life) })
+	group.Go(func() error { return rt.peers.Run(life, conn) })
+	group.Go(func() error { return rt.newWatch().Run(life) })
 	if rt.cfg.Scrape > 0 {
-		group.Go(func() error { return newScraper(rt).run(life) })
+		group.Go(func() error { return rt.newScraper().Run(life) })
 	}
 	group.Go(func() error {
 		return fleet.Announce(life, conn, func() fleet.Member {
@@ -219,7 +222,7 @@ func (rt *router) pool(id string) *pool {
 		p = &pool{id: id, Pool: ledger.NewPool(id, rt.pick, rt.cfg.Seed^h.Sum64(), rt.started)}
 		p.door = door{rt: rt, pool: p, gate: ledger.GateFor(rt.cfg.SLO.TTFT, rt.cfg.SLO.ITL)}
 		p.door.queue.Limits = queue.Limits{Requests: queueRequests, TenantRequests: tenantRequests}
-		p.OnChange(rt.peers.changed)
+		p.OnChange(rt.peers.Changed)
 		rt.pools[id] = p
 	}
 	return p

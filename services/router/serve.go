@@ -2,20 +2,18 @@ package router
 
 import (
 	"context"
-	"errors"
 	"net/http"
 	"path"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
-	"google.golang.org/grpc/codes"
-	"google.golang.org/grpc/status"
 
 	"github.com/warmpath/warmpath/libs/fleet"
 	"github.com/warmpath/warmpath/libs/openai"
 	scorerv1 "github.com/warmpath/warmpath/proto/warmpath/scorer/v1"
 	"github.com/warmpath/warmpath/services/router/internal/placements"
+	"github.com/warmpath/warmpath/services/router/internal/scorers"
 	"github.com/warmpath/warmpath/services/router/ledger"
 )
 
@@ -172,10 +170,12 @@ func (rt *router) score(ctx context.Context, q *request) (*ledger.Wish, time.Dur
 		key = chain[0]
 	}
 	view, began := rt.fleet.View(), time.Now()
-	resp, err := rt.scorers.ask(ctx, view, key, q)
+	resp, err := rt.scorers.Ask(ctx, view, key, len(q.body.raw), &scorerv1.ScoreRequest{
+		Pool: q.pool.ID, Model: q.model, Lora: q.lora, Kind: q.kind, Spans: q.spans(), CacheSalt: q.salt,
+	})
 	took := time.Since(began)
 	rt.metrics.took("score", took)
-	if why := unknownBecause(resp, err); why != "" {
+	if why := scorers.Unknown(resp, err); why != "" {
 		rt.metrics.unknown.WithLabelValues(why).Inc()
 		resp = nil
 	}
@@ -197,25 +197,6 @@ func newWish(q *request, score *scorerv1.ScoreResponse, chain []uint64) *ledger.
 		text = q.body.raw
 	}
 	return &ledger.Wish{Score: score, Chain: chain, Bytes: len(text), Streams: q.stream, Model: q.model}
-}
-
-// unknownBecause says in a fixed word why there is no score; empty when there is one.
-func unknownBecause(resp *scorerv1.ScoreResponse, err error) string {
-	switch {
-	case errors.Is(err, errNoScorer):
-		return "no scorer"
-	case errors.Is(err, errTooLarge):
-		return "too large"
-	case status.Code(err) == codes.DeadlineExceeded:
-		return "late"
-	case status.Code(err) == codes.Unavailable:
-		return "away"
-	case err != nil:
-		return "error"
-	case resp.Unknown, resp.PromptTokens == 0, len(resp.Keys) > 0 && resp.BlockSize == 0:
-		return "no tokens"
-	}
-	return ""
 }
 
 // maxLen is the longest prompt that the engines take; 0 is not known.

@@ -6,14 +6,6 @@ import (
 	"io"
 	"net/http"
 	"strings"
-	"time"
-
-	"github.com/warmpath/warmpath/libs/fleet"
-)
-
-const (
-	watchEvery = 250 * time.Millisecond
-	probeTime  = 2 * time.Second // for GET /health
 )
 
 // guard lets the ledger end the attempt that begins now when its engine is found to hang.
@@ -68,54 +60,4 @@ func (p *peeked) Read(b []byte) (int, error) {
 		return 0, p.err
 	}
 	return p.ReadCloser.Read(b)
-}
-
-// watchEngines looks for engines that hang, until ctx ends.
-func (rt *router) watchEngines(ctx context.Context) error {
-	tick := time.NewTicker(watchEvery)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case <-tick.C:
-			rt.lookForStalls(ctx, time.Now())
-		}
-	}
-}
-
-func (rt *router) lookForStalls(ctx context.Context, now time.Time) {
-	for id := range rt.fleet.View().Pools {
-		p := rt.pool(id)
-		probe, stop := p.Watch(now)
-		rt.callOff(id, stop)
-		for i := range probe {
-			go rt.probe(ctx, p, probe[i])
-		}
-	}
-}
-
-// callOff ends attempts whose engine hangs.
-func (rt *router) callOff(pool string, stop []func()) {
-	for _, f := range stop {
-		f()
-	}
-	rt.metrics.stalled.WithLabelValues(pool).Add(float64(len(stop)))
-}
-
-// probe asks a suspected engine whether it lives, and tells the ledger.
-func (rt *router) probe(ctx context.Context, p *pool, e fleet.Engine) {
-	ctx, cancel := context.WithTimeout(ctx, probeTime)
-	defer cancel()
-	resp, err := rt.get(ctx, strings.TrimSuffix(e.URL, "/")+"/health")
-	lives := err == nil && resp.StatusCode < http.StatusInternalServerError // 404: a server without the page lives too
-	if err == nil {
-		resp.Body.Close()
-	}
-	ejected, stop := p.Probed(e.ID, lives, time.Now())
-	if ejected {
-		rt.metrics.ejections.WithLabelValues(p.id).Inc()
-		rt.log.Warn("engine ejected", "engine", e.Name, "reason", "it says nothing and does not answer GET /health")
-	}
-	rt.callOff(p.id, stop)
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/services/router/internal/engines"
 )
 
 // TestAThousandStreamsAtOnce holds as many streams open as there are, all at the same time, so that none can end before
@@ -42,7 +43,7 @@ func TestAThousandStreamsAtOnce(t *testing.T) {
 			_, _ = io.WriteString(w, own+useEvent+doneMark)
 		})
 	}
-	client := &http.Client{Transport: newTransport(), Timeout: time.Minute}
+	client := &http.Client{Transport: engines.NewTransport(), Timeout: time.Minute}
 	wave := func() (goroutines int, heap uint64) {
 		begun.Store(0)
 		all = make(chan struct{})
@@ -53,7 +54,7 @@ func TestAThousandStreamsAtOnce(t *testing.T) {
 		clients.Wait()
 		g.idle()
 		client.CloseIdleConnections()
-		g.rt.transport.(*http.Transport).CloseIdleConnections()
+		g.rt.engines.RoundTripper.(*http.Transport).CloseIdleConnections()
 		g.eventually("the end of the connections", func() bool { return runtime.NumGoroutine() < 100 })
 		runtime.GC()
 		runtime.GC() // pools keep what they have for one collection

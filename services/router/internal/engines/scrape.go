@@ -1,11 +1,11 @@
-package router
+package engines
 
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"math/rand/v2"
 	"net/http"
-	"strings"
 	"sync"
 	"time"
 
@@ -15,17 +15,20 @@ import (
 )
 
 const (
-	scrapeEvery = time.Second
-	scrapeTime  = time.Second // for one answer
-	scrapeLook  = 50 * time.Millisecond
+	scrapeTime = time.Second // for one answer
+	scrapeLook = 50 * time.Millisecond
 )
 
-// scraper reads engines' /metrics, each by itself: one that is slow or away keeps no other waiting, and is not asked
+// Scraper reads engines' /metrics, each by itself: one that is slow or away keeps no other waiting, and is not asked
 // again until it has answered or failed. What it says corrects the ledger until it is too old; an engine that says
 // nothing is neither idle nor busy, but unknown.
-type scraper struct {
-	rt    *router
-	every time.Duration
+type Scraper struct {
+	Client *Client
+	Every  time.Duration // between two looks at one engine, above 0
+	View   func() *fleet.View
+	Pool   func(id string) *ledger.Pool // of a pool in the view
+	Failed func()                       // a page could not be read
+	Log    *slog.Logger
 
 	mu    sync.Mutex
 	pages map[string]*page // by engines' URL: ranks share one
@@ -38,20 +41,16 @@ type page struct {
 	failed bool // last time
 }
 
-func newScraper(rt *router) *scraper {
-	return &scraper{rt: rt, every: rt.cfg.Scrape, pages: make(map[string]*page)}
-}
-
-// run scrapes until ctx ends.
-func (s *scraper) run(ctx context.Context) error {
-	look := time.NewTicker(min(scrapeLook, s.every))
+// Run scrapes until ctx ends; it returns nil.
+func (s *Scraper) Run(ctx context.Context) error {
+	look := time.NewTicker(min(scrapeLook, s.Every))
 	defer look.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			return nil
 		case now := <-look.C:
-			for url, engines := range s.due(s.rt.fleet.View(), now) {
+			for url, engines := range s.due(s.View(), now) {
 				go s.scrape(ctx, url, engines)
 			}
 		}
@@ -59,15 +58,18 @@ func (s *scraper) run(ctx context.Context) error {
 }
 
 // due returns the engines to be asked now, by URL, and forgets pages of engines that have left.
-func (s *scraper) due(v *fleet.View, now time.Time) map[string][]fleet.Engine {
+func (s *Scraper) due(v *fleet.View, now time.Time) map[string][]fleet.Engine {
 	s.mu.Lock()
 	defer s.mu.Unlock()
+	if s.pages == nil {
+		s.pages = make(map[string]*page)
+	}
 	ask, there := map[string][]fleet.Engine{}, map[string]bool{}
 	for _, e := range v.Engines {
 		there[e.URL] = true
 		p := s.pages[e.URL]
 		if p == nil {
-			p = &page{due: now.Add(s.jitter(0, s.every))}
+			p = &page{due: now.Add(s.jitter(0, s.Every))}
 			s.pages[e.URL] = p
 		}
 		if !p.asking && !now.Before(p.due) {
@@ -75,7 +77,7 @@ func (s *scraper) due(v *fleet.View, now time.Time) map[string][]fleet.Engine {
 		}
 	}
 	for url := range ask {
-		s.pages[url].asking, s.pages[url].due = true, now.Add(s.jitter(s.every*3/4, s.every/2))
+		s.pages[url].asking, s.pages[url].due = true, now.Add(s.jitter(s.Every*3/4, s.Every/2))
 	}
 	for url, p := range s.pages {
 		if !there[url] && !p.asking {
@@ -86,16 +88,16 @@ func (s *scraper) due(v *fleet.View, now time.Time) map[string][]fleet.Engine {
 }
 
 // jitter is a time from least on, so that engines and routers are not all asked at once.
-func (s *scraper) jitter(least, more time.Duration) time.Duration { return least + rand.N(more) }
+func (s *Scraper) jitter(least, more time.Duration) time.Duration { return least + rand.N(more) }
 
 // scrape asks one page and tells the ledgers.
-func (s *scraper) scrape(ctx context.Context, url string, engines []fleet.Engine) {
+func (s *Scraper) scrape(ctx context.Context, url string, engines []fleet.Engine) {
 	ranks, err := s.read(ctx, url)
 	now := time.Now()
 	for i := range engines {
 		for j := range ranks {
 			if e := &engines[i]; ranks[j].Rank == e.Rank || len(ranks) == 1 {
-				s.rt.pool(e.Pool).Scraped(e.ID, load(&ranks[j]), now)
+				s.Pool(e.Pool).Scraped(e.ID, load(&ranks[j]), now)
 			}
 		}
 	}
@@ -107,9 +109,9 @@ func (s *scraper) scrape(ctx context.Context, url string, engines []fleet.Engine
 		p.failed = false
 		return
 	}
-	s.rt.metrics.unscraped.Inc()
+	s.Failed()
 	if !p.failed {
-		s.rt.log.Warn("engine's metrics cannot be read", "engine", engines[0].Name, "err", err)
+		s.Log.Warn("engine's metrics cannot be read", "engine", engines[0].Name, "err", err)
 	}
 	p.failed = true
 }
@@ -120,10 +122,10 @@ func load(s *enginemetrics.Snapshot) ledger.Scrape {
 	}
 }
 
-func (s *scraper) read(ctx context.Context, url string) ([]enginemetrics.Snapshot, error) {
+func (s *Scraper) read(ctx context.Context, url string) ([]enginemetrics.Snapshot, error) {
 	ctx, cancel := context.WithTimeout(ctx, scrapeTime)
 	defer cancel()
-	resp, err := s.rt.get(ctx, strings.TrimSuffix(url, "/")+"/metrics")
+	resp, err := s.Client.get(ctx, url, "/metrics")
 	if err != nil {
 		return nil, err
 	}
@@ -132,20 +134,4 @@ func (s *scraper) read(ctx context.Context, url string) ([]enginemetrics.Snapsho
 		return nil, fmt.Errorf("scrape: status %d", resp.StatusCode)
 	}
 	return enginemetrics.ParseLoad(resp.Body)
-}
-
-// get asks an engine for a page of its own.
-func (rt *router) get(ctx context.Context, url string) (*http.Response, error) {
-	r, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return nil, fmt.Errorf("ask an engine: %w", err)
-	}
-	if rt.cfg.EngineKey != "" {
-		r.Header.Set("Authorization", "Bearer "+rt.cfg.EngineKey)
-	}
-	resp, err := rt.transport.RoundTrip(r)
-	if err != nil {
-		return nil, fmt.Errorf("ask an engine: %w", err)
-	}
-	return resp, nil
 }
