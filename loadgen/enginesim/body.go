@@ -7,8 +7,11 @@ import (
 	"strings"
 )
 
-// body is what the simulator reads of a request to /v1/completions, /v1/chat/completions or /tokenize. Everything
-// else that OpenAI and vLLM allow is accepted and changes nothing.
+// tokenizer appends the tokens of a text to dst, as Tokenize does.
+type tokenizer func(dst []uint32, text string) []uint32
+
+// body is what the simulator reads of a request to /v1/completions, /v1/chat/completions, their render or /tokenize.
+// Everything else that OpenAI and vLLM allow is accepted and changes nothing.
 type body struct {
 	Model               string          `json:"model"`
 	Prompt              json.RawMessage `json:"prompt"`
@@ -39,7 +42,7 @@ type message struct {
 }
 
 // completion returns the prompts of a completion: a string, a list of strings, token ids, or a list of lists of them.
-func (b *body) completion() ([][]uint32, error) {
+func (b *body) completion(tokenize tokenizer) ([][]uint32, error) {
 	wrong := badRequest("prompt", "prompt must be a string, a list of strings, a list of token ids or a list of such lists")
 	raw := bytes.TrimSpace(b.Prompt)
 	if len(raw) == 0 || string(raw) == "null" {
@@ -55,7 +58,7 @@ func (b *body) completion() ([][]uint32, error) {
 		if json.Unmarshal(raw, &text) != nil {
 			return nil, wrong
 		}
-		return [][]uint32{Tokenize(nil, text)}, nil
+		return [][]uint32{tokenize(nil, text)}, nil
 	}
 	var prompts [][]uint32
 	switch first := bytes.TrimLeft(raw[1:], " \t\r\n"); {
@@ -66,7 +69,7 @@ func (b *body) completion() ([][]uint32, error) {
 			return nil, wrong
 		}
 		for _, t := range texts {
-			prompts = append(prompts, Tokenize(nil, t))
+			prompts = append(prompts, tokenize(nil, t))
 		}
 	case first[0] == '[':
 		if json.Unmarshal(raw, &lists) != nil {
@@ -83,7 +86,7 @@ func (b *body) completion() ([][]uint32, error) {
 }
 
 // chat returns the one prompt of a chat.
-func (b *body) chat() ([][]uint32, error) {
+func (b *body) chat(tokenize tokenizer) ([][]uint32, error) {
 	if len(b.Messages) == 0 {
 		return nil, badRequest("messages", "messages is missing")
 	}
@@ -105,7 +108,7 @@ func (b *body) chat() ([][]uint32, error) {
 	if tools := string(bytes.TrimSpace(b.Tools)); tools != "null" && tools != "[]" {
 		t.Tools = tools
 	}
-	return [][]uint32{TokenizeChat(nil, messages, t)}, nil
+	return [][]uint32{tokenize.chat(nil, messages, t)}, nil
 }
 
 // text returns the content of a message; the simulated model reads text only.

@@ -64,38 +64,51 @@ func (e *Engine) complete(w http.ResponseWriter, r *http.Request, chat bool) {
 	a.whole(w, r)
 }
 
-// prepare turns the body into the core's requests, or says why it cannot be served.
-func (e *Engine) prepare(a *answer, id string) error {
-	adapter := slices.Index(e.o.Adapters, a.body.Model)
-	if adapter < 0 && a.body.Model != e.o.Model && a.body.Model != "" {
-		return &apiError{http.StatusNotFound, "NotFoundError", "model", fmt.Sprintf("The model %q does not exist.", a.body.Model)}
+// read turns the body into prompts and how many answers each is to get, or says why it cannot be served.
+func (e *Engine) read(a *answer) (prompts [][]uint32, n int, err error) {
+	b := a.body
+	if b.Model == "" {
+		b.Model = e.o.Model
 	}
-	if a.body.Model == "" {
-		a.body.Model = e.o.Model
+	if b.Model != e.o.Model && !slices.Contains(e.o.Adapters, b.Model) {
+		return nil, 0, &apiError{http.StatusNotFound, "NotFoundError", "model", fmt.Sprintf("The model %q does not exist.", b.Model)}
 	}
-	prompts := a.body.completion
+	read := b.completion
 	if a.chat {
-		prompts = a.body.chat
+		read = b.chat
 	}
-	tokens, err := prompts()
+	if prompts, err = read(e.o.Tokenize); err != nil {
+		return nil, 0, err
+	}
+	n = 1
+	if b.N != nil {
+		n = *b.N
+	}
+	if n < 1 || n*len(prompts) > 1024 {
+		return nil, 0, badRequest("n", "n must be at least 1, and n times the number of prompts at most 1024")
+	}
+	return prompts, n, nil
+}
+
+// identify names the response by X-Request-Id or, without one, by a name of its own.
+func (a *answer) identify(given string, call uint64) {
+	if given == "" {
+		given = fmt.Sprintf("%016x", mix64(call^uint64(time.Now().UnixNano())))
+	}
+	a.id = "cmpl-" + given
+	if a.chat {
+		a.id = "chatcmpl-" + given
+	}
+}
+
+// prepare turns the body into the core's requests, or says why it cannot be served.
+func (e *Engine) prepare(a *answer, given string) error {
+	tokens, n, err := e.read(a)
 	if err != nil {
 		return err
 	}
-	n := 1
-	if a.body.N != nil {
-		n = *a.body.N
-	}
-	if n < 1 || n*len(tokens) > 1024 {
-		return badRequest("n", "n must be at least 1, and n times the number of prompts at most 1024")
-	}
-	call, given := e.calls.Add(1), id
-	if id == "" {
-		id = fmt.Sprintf("%016x", mix64(call^uint64(time.Now().UnixNano())))
-	}
-	a.id = "cmpl-" + id
-	if a.chat {
-		a.id = "chatcmpl-" + id
-	}
+	adapter, call := slices.Index(e.o.Adapters, a.body.Model), e.calls.Add(1)
+	a.identify(given, call)
 	if err := e.asked(a, given, n*len(tokens)); err != nil {
 		return err
 	}

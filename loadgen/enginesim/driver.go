@@ -52,6 +52,12 @@ type Options struct {
 	// other, in the engine's time; 0 = as long as that connector does.
 	Connector Connector
 	Lease     time.Duration
+	// NoRender is an engine of before vLLM v0.19, whose server knows nothing of /render.
+	NoRender bool
+	// Rendering, if not nil, is told of each request to render, which waits for it.
+	Rendering func(r *http.Request)
+	// Tokenize appends the tokens of a text to dst; nil = the package's Tokenize. Answers stay words of that one.
+	Tokenize func(dst []uint32, text string) []uint32
 	// Submitted, if not nil, is told of each completion by its X-Request-Id once it waits for its first step. The request
 	// waits for it.
 	Submitted func(requestID string)
@@ -67,6 +73,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.HTTP == "" {
 		o.HTTP = "127.0.0.1:0"
+	}
+	if o.Tokenize == nil {
+		o.Tokenize = Tokenize
 	}
 	if o.Log == nil {
 		o.Log = slog.New(slog.DiscardHandler)

@@ -16,6 +16,10 @@ func (e *Engine) routes() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST /v1/completions", func(w http.ResponseWriter, r *http.Request) { e.complete(w, r, false) })
 	mux.HandleFunc("POST /v1/chat/completions", func(w http.ResponseWriter, r *http.Request) { e.complete(w, r, true) })
+	if !e.o.NoRender {
+		mux.HandleFunc("POST /v1/completions/render", func(w http.ResponseWriter, r *http.Request) { e.render(w, r, false) })
+		mux.HandleFunc("POST /v1/chat/completions/render", func(w http.ResponseWriter, r *http.Request) { e.render(w, r, true) })
+	}
 	mux.HandleFunc("POST /tokenize", e.tokenize)
 	mux.HandleFunc("POST /detokenize", e.detokenize)
 	mux.HandleFunc("GET /v1/models", e.models)
@@ -88,7 +92,7 @@ func (e *Engine) tokenize(w http.ResponseWriter, r *http.Request) {
 	}
 	var tokens []uint32
 	if b.Messages != nil {
-		list, err := b.chat()
+		list, err := b.chat(e.o.Tokenize)
 		if err != nil {
 			writeError(w, err)
 			return
@@ -100,7 +104,7 @@ func (e *Engine) tokenize(w http.ResponseWriter, r *http.Request) {
 			writeError(w, badRequest("prompt", "prompt must be a string"))
 			return
 		}
-		tokens = Tokenize(nil, text)
+		tokens = e.o.Tokenize(nil, text)
 	}
 	var texts []string
 	if b.ReturnTokenStrs {

@@ -127,19 +127,23 @@ type Template struct {
 // TokenizeChat appends the tokens of a chat, in the ChatML form, to dst. The tokens of a chat that has got an answer
 // and a further message extend those of the chat before, with Generate, and the answer's.
 func TokenizeChat(dst []uint32, messages []Message, t Template) []uint32 {
+	return tokenizer(Tokenize).chat(dst, messages, t)
+}
+
+func (tokenize tokenizer) chat(dst []uint32, messages []Message, t Template) []uint32 {
 	if t.Tools != "" {
-		dst = Tokenize(append(dst, imStart), "tools\n"+t.Tools)
+		dst = tokenize(append(dst, imStart), "tools\n"+t.Tools)
 		dst = append(dst, imEnd, '\n')
 	}
 	for i, m := range messages {
-		dst = Tokenize(append(dst, imStart), m.Role+"\n")
-		dst = Tokenize(dst, m.Content)
+		dst = tokenize(append(dst, imStart), m.Role+"\n")
+		dst = tokenize(dst, m.Content)
 		if i < len(messages)-1 || !t.ContinueFinal {
 			dst = append(dst, imEnd, '\n')
 		}
 	}
 	if t.Generate {
-		dst = Tokenize(append(dst, imStart), "assistant\n")
+		dst = tokenize(append(dst, imStart), "assistant\n")
 	}
 	return dst
 }
