@@ -32,7 +32,7 @@ func newMetrics(reg prometheus.Registerer, cacheBytes, uncovered func() float64)
 	return &metrics{
 		scores: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "warmpath_scorer_scores_total",
-			Help: "Score calls by outcome (known, partial, unknown) and where the tokens came from (ids, cache, local, tokenize). Many partial or unknown: the counters of these say why.",
+			Help: "Score calls by outcome (known, partial, unknown) and where the tokens came from (ids, cache, local, render, tokenize). Many partial or unknown: the counters of these say why.",
 		}, []string{"outcome", "source"}),
 		unknown: auto.NewCounterVec(prometheus.CounterOpts{
 			Name: "warmpath_scorer_unknown_total",

@@ -220,7 +220,7 @@ type ScoreResponse struct {
 	Unknown      bool   `protobuf:"varint,1,opt,name=unknown,proto3" json:"unknown,omitempty"`
 	Reason       string `protobuf:"bytes,2,opt,name=reason,proto3" json:"reason,omitempty"`
 	PromptTokens uint32 `protobuf:"varint,3,opt,name=prompt_tokens,json=promptTokens,proto3" json:"prompt_tokens,omitempty"`
-	// Where the tokens came from: ids, tokenize, cache.
+	// Where the tokens came from: ids, cache, local, render, tokenize.
 	Source    string   `protobuf:"bytes,4,opt,name=source,proto3" json:"source,omitempty"`
 	BlockSize uint32   `protobuf:"varint,5,opt,name=block_size,json=blockSize,proto3" json:"block_size,omitempty"`
 	Keys      []uint64 `protobuf:"fixed64,6,rep,packed,name=keys,proto3" json:"keys,omitempty"`

@@ -64,42 +64,48 @@ func newClient(o Options) *client {
 	return c
 }
 
+// found are token ids and where they came from.
+type found struct {
+	ids    []uint32
+	origin Origin
+}
+
 // tokenize asks one engine and, where that fails and time is left, one other. Its errors are all *UnknownError. Chat is
 // rendered where engines can: that is what they do with the request itself, /tokenize is the same but for a few corners.
-func (c *client) tokenize(ctx context.Context, pool string, chat bool, body []byte) ([]uint32, error) {
+func (c *client) tokenize(ctx context.Context, pool string, chat bool, body []byte) (found, error) {
 	urls := c.engines(pool)
 	if len(urls) == 0 {
-		return nil, unknown(NoEngine)
+		return found{}, unknown(NoEngine)
 	}
 	select {
 	case c.turns <- struct{}{}:
 		defer func() { <-c.turns }()
 	case <-ctx.Done():
-		return nil, unknown(Busy)
+		return found{}, unknown(Busy)
 	}
 	first := c.next.Add(1)
 	var err error
 	for i := range min(2, len(urls)) {
 		at := urls[(first+uint64(i))%uint64(len(urls))]
-		var ids []uint32
-		ids, err = c.either(ctx, at, chat, body)
+		var f found
+		f, err = c.either(ctx, at, chat, body)
 		if errors.Is(err, errRefused) { // another engine would refuse it too, and this one works
-			return nil, &UnknownError{Refused, err}
+			return found{}, &UnknownError{Refused, err}
 		}
 		c.note(at, err)
 		if err == nil {
-			return ids, nil
+			return f, nil
 		}
 		if ctx.Err() != nil {
-			return nil, &UnknownError{Late, err}
+			return found{}, &UnknownError{Late, err}
 		}
 	}
-	return nil, &UnknownError{Failed, err}
+	return found{}, &UnknownError{Failed, err}
 }
 
 // either renders, where asked to and possible, or else tokenizes. What render refuses, /tokenize may do: render also
 // checks what is beside the prompt.
-func (c *client) either(ctx context.Context, at string, chat bool, body []byte) ([]uint32, error) {
+func (c *client) either(ctx context.Context, at string, chat bool, body []byte) (found, error) {
 	if chat && c.renders(at) {
 		ids, err := c.call(ctx, at+"/v1/chat/completions/render", "token_ids", body)
 		switch {
@@ -110,10 +116,11 @@ func (c *client) either(ctx context.Context, at string, chat bool, body []byte) 
 			}
 			c.mu.Unlock()
 		case !errors.Is(err, errRefused):
-			return ids, err
+			return found{ids, Render}, err
 		}
 	}
-	return c.call(ctx, at+"/tokenize", "tokens", body)
+	ids, err := c.call(ctx, at+"/tokenize", "tokens", body)
+	return found{ids, Tokenize}, err
 }
 
 func (c *client) renders(at string) bool {

@@ -20,7 +20,8 @@ const (
 	IDs      Origin = "ids"      // the request
 	Cache    Origin = "cache"    // an answer for the same prompt, or for all of its chunks
 	Local    Origin = "local"    // a tokenizer here, some of it from the cache
-	Tokenize Origin = "tokenize" // an engine of the pool
+	Render   Origin = "render"   // an engine of the pool, which rendered the request
+	Tokenize Origin = "tokenize" // an engine of the pool, by /tokenize
 )
 
 // Options of a Source. The zero value of each but Engines means its default.
@@ -95,11 +96,11 @@ func (s *Source) Tokens(ctx context.Context, r *scorerv1.ScoreRequest) ([]uint32
 		// The flight outlives the request that began it: others wait for it, and the cache keeps what it brings.
 		ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), s.deadline(p.size))
 		defer cancel()
-		ids, err := s.client.tokenize(ctx, r.GetPool(), r.GetKind() == scorerv1.Kind_KIND_CHAT, body(r, &p))
+		f, err := s.client.tokenize(ctx, r.GetPool(), r.GetKind() == scorerv1.Kind_KIND_CHAT, body(r, &p))
 		if err == nil {
-			s.cache.put(d, ids)
+			s.cache.put(d, f.ids)
 		}
-		return ids, err
+		return f, err
 	})
 	select {
 	case <-ctx.Done():
@@ -108,11 +109,11 @@ func (s *Source) Tokens(ctx context.Context, r *scorerv1.ScoreRequest) ([]uint32
 		if result.Err != nil {
 			return nil, "", result.Err
 		}
-		ids, ok := result.Val.([]uint32)
+		f, ok := result.Val.(found)
 		if !ok {
 			return nil, "", &UnknownError{Failed, fmt.Errorf("join a flight: %T", result.Val)}
 		}
-		return ids, Tokenize, nil
+		return f.ids, f.origin, nil
 	}
 }
 
@@ -122,7 +123,8 @@ func (s *Source) ask(ctx context.Context, r *scorerv1.ScoreRequest) ([]uint32, e
 	if why != nil {
 		return nil, why
 	}
-	return s.client.tokenize(ctx, r.GetPool(), r.GetKind() == scorerv1.Kind_KIND_CHAT, body(r, &p))
+	f, err := s.client.tokenize(ctx, r.GetPool(), r.GetKind() == scorerv1.Kind_KIND_CHAT, body(r, &p))
+	return f.ids, err
 }
 
 // deadline of a call: the timeout and 1 ms for each 10 KB of text.
