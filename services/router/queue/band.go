@@ -90,6 +90,10 @@ func without(list []*Item, i *Item) []*Item {
 // next takes the item whose turn it is. Where nobody can pay for the first of its items that has room, all are given as
 // many rounds at once as the nearest needs.
 func (b *band) next(now time.Time) *Item {
+	if len(b.ring) == 0 {
+		return nil
+	}
+	began := b.ring[b.at].turn
 	for {
 		rounds := 0 // that the nearest needs; 0 is nobody
 		for range len(b.ring) {
@@ -110,6 +114,7 @@ func (b *band) next(now time.Time) *Item {
 			b.at = (b.at + 1) % len(b.ring)
 		}
 		if rounds == 0 {
+			b.ring[b.at].turn = began // nobody's turn has passed: who is in the middle of one gets no other
 			return nil
 		}
 		for _, f := range b.ring {

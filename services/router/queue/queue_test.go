@@ -291,3 +291,25 @@ func TestMemoryIsBounded(t *testing.T) {
 		t.Errorf("%d tenants, %d kinds are remembered of an empty queue", n, len(q.kinds))
 	}
 }
+
+// A tenant that waits for room in the middle of its turn has no more to spend when there is room again, however often
+// another band is asked meanwhile.
+func TestWaitingForRoomIsNoNewTurn(t *testing.T) {
+	var q Queue
+	for range 3 {
+		q.Push(&Item{Tenant: "a", Kind: "x", Tokens: Quantum})
+	}
+	q.Push(&Item{Tenant: "b", Kind: "x", Tokens: Quantum})
+	if i := q.Next(epoch, always); i.Tenant != "a" {
+		t.Fatalf("first is %s", i.Tenant)
+	}
+	for range 5 {
+		q.Push(&Item{Tenant: "c", Band: -1, Kind: "y"})
+		if i := q.Next(epoch, func(kind string) bool { return kind == "y" }); i.Tenant != "c" {
+			t.Fatalf("%s is served without room", i.Tenant)
+		}
+	}
+	if i := q.Next(epoch, always); i.Tenant != "b" {
+		t.Errorf("%s has two turns in a row", i.Tenant)
+	}
+}
