@@ -103,7 +103,7 @@ func (d *door) enter(ctx context.Context, q *request) *openai.Error {
 	verdict := make(chan *openai.Error, 1)
 	i := &queue.Item{
 		Tenant: q.caller.flow, Band: q.caller.band, Kind: q.model, Tokens: q.place.guess.uncached + q.place.guess.output,
-		Bytes: int64(len(q.body.raw)), Arrived: now, Late: d.late(q), Of: &waiter{&q.place, verdict},
+		Bytes: int64(len(q.body.Raw)), Arrived: now, Late: d.late(q), Of: &waiter{&q.place, verdict},
 	}
 	for _, out := range d.queue.Push(i) {
 		tell(out, &openai.Error{
@@ -274,7 +274,7 @@ func (d *door) tokens() int64 {
 func (p *pool) cost(q *request) (g guess) {
 	text := q.text()
 	if text == nil {
-		text = q.body.raw
+		text = q.body.Raw
 	}
 	g.prompt = len(text) / bytesPerToken
 	p.mu.Lock()

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/services/router/internal/bodies"
 	"github.com/warmpath/warmpath/services/router/internal/tenants"
 )
 
@@ -335,7 +336,7 @@ func TestClientsThatLeaveTheQueueAreForgotten(t *testing.T) {
 
 func TestBytesOfBodiesAreBounded(t *testing.T) {
 	g := newRig(t, Config{BodyBytes: 4000})
-	g.rt.memory.wait = 20 * time.Millisecond
+	g.rt.memory.Wait = 20 * time.Millisecond
 	e := g.addTurnstile("e1")
 	var wait sync.WaitGroup
 	wait.Go(func() { g.ask("first"+strings.Repeat(".", 3000), "") })
@@ -347,7 +348,7 @@ func TestBytesOfBodiesAreBounded(t *testing.T) {
 	if resp, _ := g.ask("too large at all"+strings.Repeat(".", 4000), ""); resp.StatusCode != 503 {
 		t.Errorf("%d", resp.StatusCode)
 	}
-	g.rt.memory.wait = time.Minute
+	g.rt.memory.Wait = time.Minute
 	wait.Go(func() { g.ask("third"+strings.Repeat(".", 3000), "") })
 	if got := e.next(t); got != "third" { // it waited for the first one's bytes
 		t.Errorf("got %s", got)
@@ -355,19 +356,18 @@ func TestBytesOfBodiesAreBounded(t *testing.T) {
 	e.go1 <- struct{}{}
 	wait.Wait()
 	g.idle()
-	g.eventually("all bytes given back", func() bool {
-		ok := g.rt.memory.free.TryAcquire(4000)
-		if ok {
-			g.rt.memory.free.Release(4000)
-		}
-		return ok
-	})
+	g.rt.memory.Wait = 10 * time.Second
+	all, err := g.rt.memory.Take(t.Context(), 4000)
+	if err != nil {
+		t.Errorf("not all bytes are given back: %v", err)
+	}
+	g.rt.memory.Give(all)
 }
 
 // A body whose length nobody announced counts as the longest until it is there, and then as what it is.
 func TestBodiesOfUnknownLengthGiveBytesBack(t *testing.T) {
-	g := newRig(t, Config{BodyBytes: maxBody + 1000})
-	g.rt.memory.wait = 20 * time.Millisecond
+	g := newRig(t, Config{BodyBytes: bodies.Most + 1000})
+	g.rt.memory.Wait = 20 * time.Millisecond
 	e := g.addTurnstile("e1")
 	chunked := func(r *http.Request) { r.ContentLength = -1; r.Body = io.NopCloser(io.MultiReader(r.Body)) }
 	var wait sync.WaitGroup

@@ -12,9 +12,14 @@ import (
 
 	"github.com/warmpath/warmpath/libs/fleet"
 	"github.com/warmpath/warmpath/libs/openai"
+	"github.com/warmpath/warmpath/services/router/internal/bodies"
+	"github.com/warmpath/warmpath/services/router/internal/headers"
 )
 
-const maxRetries = 2 // of one request
+const (
+	maxRetries = 2 // of one request
+	rankHeader = "X-Data-Parallel-Rank"
+)
 
 // send tries engines until one answers. Nothing has gone to the client yet, so another engine may be asked.
 func (x *exchange) send(ctx context.Context) (*http.Response, *openai.Error) {
@@ -94,7 +99,7 @@ func retryReason(resp *http.Response, err error) string {
 // with its first bytes.
 func (x *exchange) attempt(ctx context.Context) (*http.Response, error) {
 	body := x.decodeLeg()
-	defer body.release() // the transport has readers of its own
+	defer body.Release() // the transport has readers of its own
 	ctx, answered := x.lasting(ctx)
 	defer answered()
 	out, err := x.request(x.guard(ctx), &x.res.Engine, body)
@@ -112,7 +117,7 @@ func (x *exchange) attempt(ctx context.Context) (*http.Response, error) {
 }
 
 // request is the client's request to an engine, with another body.
-func (x *exchange) request(ctx context.Context, engine *fleet.Engine, b *body) (*http.Request, error) {
+func (x *exchange) request(ctx context.Context, engine *fleet.Engine, b *bodies.Body) (*http.Request, error) {
 	target := strings.TrimSuffix(engine.URL, "/") + x.q.path
 	if x.q.query != "" {
 		target += "?" + x.q.query
@@ -121,13 +126,13 @@ func (x *exchange) request(ctx context.Context, engine *fleet.Engine, b *body) (
 	if err != nil {
 		return nil, err
 	}
-	out.Header = forward(x.q.header)
-	out.Header.Set(requestIDHeader, x.q.id)
+	out.Header = headers.Forward(x.q.header)
+	out.Header.Set(headers.RequestID, x.q.id)
 	x.rt.engines.Authorize(out.Header)
 	pin(out.Header, engine)
-	out.ContentLength = int64(len(b.sent))
-	out.Body = b.reader()
-	out.GetBody = func() (io.ReadCloser, error) { return b.reader(), nil }
+	out.ContentLength = int64(len(b.Sent))
+	out.Body = b.Reader()
+	out.GetBody = func() (io.ReadCloser, error) { return b.Reader(), nil }
 	return out, nil
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"github.com/warmpath/warmpath/libs/fleet"
 	"github.com/warmpath/warmpath/libs/openai"
+	"github.com/warmpath/warmpath/services/router/internal/bodies"
 	"github.com/warmpath/warmpath/services/router/ledger"
 )
 
@@ -33,7 +34,7 @@ func newDoor(t *testing.T, engines int, ttl time.Duration) *pool {
 
 // pass is a request's way through the door and an engine that takes so long for it.
 func (p *pool) pass(ctx context.Context, tenant string, took time.Duration) *openai.Error {
-	q := &request{model: model, body: &body{}, caller: caller{flow: tenant}, arrived: time.Now()}
+	q := &request{model: model, body: &bodies.Body{}, caller: caller{flow: tenant}, arrived: time.Now()}
 	q.place.guess = guess{prompt: 100, uncached: 100, output: 10}
 	defer q.left()
 	if e := p.door.enter(ctx, q); e != nil || ctx.Err() != nil {
@@ -140,7 +141,7 @@ func TestAnEngineThatJoinsIsUsed(t *testing.T) {
 // With room and an empty queue the door costs no allocation.
 func TestTheOpenDoorAllocatesNothing(t *testing.T) {
 	p := newDoor(t, 8, time.Hour)
-	q := &request{model: model, body: &body{}}
+	q := &request{model: model, body: &bodies.Body{}}
 	n := testing.AllocsPerRun(100, func() {
 		q.place = place{}
 		if p.door.enter(t.Context(), q) != nil {

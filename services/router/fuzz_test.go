@@ -1,16 +1,14 @@
 package router
 
 import (
-	"fmt"
-	"io"
 	"net/http"
 	"net/http/httptest"
 	"strings"
-	"sync"
 	"testing"
 
 	"github.com/warmpath/warmpath/libs/openai"
 	scorerv1 "github.com/warmpath/warmpath/proto/warmpath/scorer/v1"
+	"github.com/warmpath/warmpath/services/router/internal/bodies"
 )
 
 // FuzzRequest reads foreign bodies: each is refused with a status of 4xx, or leaves a body that scans, with usage asked
@@ -35,12 +33,12 @@ func FuzzRequest(f *testing.F) {
 		if chat {
 			kind = scorerv1.Kind_KIND_CHAT
 		}
-		var pool sync.Pool
-		b, e := readBody(&pool, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(raw)))
+		var pool bodies.Pool
+		b, e := pool.Read(httptest.NewRequest(http.MethodPost, "/", strings.NewReader(raw)))
 		if e != nil {
 			t.Fatal(e)
 		}
-		defer b.release()
+		defer b.Release()
 		q := &request{kind: kind, body: b}
 		if e := q.read(); e != nil {
 			if e.Status < 400 || e.Status > 499 {
@@ -49,21 +47,21 @@ func FuzzRequest(f *testing.F) {
 			return
 		}
 		var sent openai.Body
-		if err := sent.Scan(b.sent); err != nil {
-			t.Fatalf("%q became %q: %v", raw, b.sent, err)
+		if err := sent.Scan(b.Sent); err != nil {
+			t.Fatalf("%q became %q: %v", raw, b.Sent, err)
 		}
 		if sent.Value(transferParams) != nil {
-			t.Fatalf("%q became %q", raw, b.sent)
+			t.Fatalf("%q became %q", raw, b.Sent)
 		}
-		if !q.stream && q.scan.Value(transferParams) == nil && string(b.sent) != raw {
-			t.Fatalf("%q became %q", raw, b.sent)
+		if !q.stream && q.scan.Value(transferParams) == nil && string(b.Sent) != raw {
+			t.Fatalf("%q became %q", raw, b.Sent)
 		}
 		var options openai.Body
 		if q.stream && (options.Scan(sent.Value("stream_options")) != nil || string(options.Value("include_usage")) != "true") {
-			t.Fatalf("%q became %q", raw, b.sent)
+			t.Fatalf("%q became %q", raw, b.Sent)
 		}
 		if q.stream && q.scan.Value(transferParams) == nil {
-			checkForwarded(t, raw, string(b.sent), q)
+			checkForwarded(t, raw, string(b.Sent), q)
 		}
 		q.spans()
 		q.text()
@@ -99,33 +97,4 @@ func cut(t *testing.T, text string) (left string) {
 		}
 	}
 	return left + text[at:]
-}
-
-// TestBodyReadersOutliveTheRequest reads a body through its transport's reader after the handler let go of it, while
-// other requests use the pool.
-func TestBodyReadersOutliveTheRequest(t *testing.T) {
-	var pool sync.Pool
-	read := func(text string) *body {
-		b, e := readBody(&pool, httptest.NewRequest(http.MethodPost, "/", strings.NewReader(text)))
-		if e != nil {
-			t.Fatal(e)
-		}
-		return b
-	}
-	for i := range 100 {
-		size := []int{100, copyBody, 3 * copyBody}[i%3]
-		text := strings.Repeat(fmt.Sprint(i%10), size)
-		first := read(text)
-		r := first.reader()
-		first.release()
-		read(strings.Repeat("x", size)).release()
-		if got, err := io.ReadAll(r); err != nil || string(got) != text {
-			t.Fatalf("round %d: %d bytes %v", i, len(got), err)
-		}
-		r.Close()
-		r.Close()
-		if n, err := r.Read(make([]byte, 1)); n != 0 || err == nil {
-			t.Fatal("read after close")
-		}
-	}
 }

@@ -63,7 +63,7 @@ func (x *exchange) abandon(ctx context.Context) {
 	rt.given.done.Go(func() {
 		defer rt.given.now.Add(-1)
 		defer cancel()
-		defer leg.release()
+		defer leg.Release()
 		var resp *http.Response
 		if err == nil {
 			resp, err = rt.engines.RoundTrip(out)

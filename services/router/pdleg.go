@@ -10,6 +10,7 @@ import (
 
 	"github.com/warmpath/warmpath/libs/fleet"
 	"github.com/warmpath/warmpath/libs/openai"
+	"github.com/warmpath/warmpath/services/router/internal/bodies"
 	"github.com/warmpath/warmpath/services/router/ledger"
 )
 
@@ -88,7 +89,7 @@ func (x *exchange) prefill(ctx context.Context) (why string) {
 	s, began := &x.apart, time.Now()
 	place := x.res.Prefill
 	leg := x.q.prefillLeg([]byte(askTransfer))
-	defer leg.release()
+	defer leg.Release()
 	reading, cancel := context.WithCancel(context.WithoutCancel(ctx))
 	defer cancel()
 	defer context.AfterFunc(ctx, func() { stopPrefill(place, cancel) })()
@@ -245,7 +246,7 @@ func (x *exchange) computing() *ledger.Reservation {
 }
 
 // prefillLeg is the request with one token to generate, whole, and these transfer parameters; it must be released.
-func (q *request) prefillLeg(params []byte) *body {
+func (q *request) prefillLeg(params []byte) *bodies.Body {
 	p := openai.NewPatch(&q.scan)
 	p.Set("stream", []byte("false"))
 	p.Set("max_tokens", []byte("1"))
@@ -255,31 +256,18 @@ func (q *request) prefillLeg(params []byte) *body {
 	p.Delete("min_tokens")
 	p.Delete("stream_options")
 	p.Set(transferParams, params)
-	return q.body.with(p)
+	return q.body.With(p)
 }
 
 // decodeLeg is the body for the decode engine: the client's, and what the prefill engine handed over. It must be released.
-func (x *exchange) decodeLeg() *body {
+func (x *exchange) decodeLeg() *bodies.Body {
 	if x.apart.params == nil {
-		x.q.body.refs.Add(1)
-		return x.q.body
+		return x.q.body.Keep()
 	}
 	p := openai.NewPatch(&x.q.scan)
 	if x.q.options != nil {
 		p.Set("stream_options", x.q.options)
 	}
 	p.Set(transferParams, x.apart.params)
-	return x.q.body.with(p)
-}
-
-// with is another body of the same pool.
-func (b *body) with(p *openai.Patch) *body {
-	leg, _ := b.pool.Get().(*body)
-	if leg == nil {
-		leg = &body{pool: b.pool}
-	}
-	leg.refs.Store(1)
-	leg.raw = p.Append(leg.raw[:0])
-	leg.sent = leg.raw
-	return leg
+	return x.q.body.With(p)
 }

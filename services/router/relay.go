@@ -7,17 +7,20 @@ import (
 	"time"
 
 	"github.com/warmpath/warmpath/libs/openai"
+	"github.com/warmpath/warmpath/services/router/internal/headers"
 )
 
 const (
 	maxRead    = 4 << 20  // of an answer that is kept to read its usage; a longer one passes all the same
 	streamRead = 32 << 10 // bytes at a time
+
+	engineHeader = "X-Warmpath-Engine"
 )
 
 // relay passes an engine's answer to the client as it comes.
 func (x *exchange) relay(w http.ResponseWriter, r *http.Request, resp *http.Response) {
 	defer resp.Body.Close()
-	answer(w.Header(), resp.Header)
+	headers.Answer(w.Header(), resp.Header)
 	w.Header().Set(engineHeader, x.line.Chosen)
 	x.status, x.outcome = resp.StatusCode, outcomeOK
 	if resp.StatusCode >= 400 {

@@ -9,6 +9,7 @@ import (
 	"github.com/warmpath/warmpath/libs/fleet"
 	"github.com/warmpath/warmpath/libs/openai"
 	scorerv1 "github.com/warmpath/warmpath/proto/warmpath/scorer/v1"
+	"github.com/warmpath/warmpath/services/router/internal/bodies"
 	"github.com/warmpath/warmpath/services/router/internal/tenants"
 )
 
@@ -20,7 +21,7 @@ type request struct {
 	query   string
 	header  http.Header
 	arrived time.Time
-	body    *body
+	body    *bodies.Body
 	scan    openai.Body
 
 	model   string
@@ -54,7 +55,7 @@ func checkType(h http.Header) *openai.Error {
 
 // read scans and checks the body. What only the engine can judge is left to the engine.
 func (q *request) read() *openai.Error {
-	if err := q.scan.Scan(q.body.raw); err != nil {
+	if err := q.scan.Scan(q.body.Raw); err != nil {
 		return &openai.Error{
 			Status: http.StatusBadRequest, Code: "invalid_json",
 			Message: "the request body is no JSON object: " + err.Error(),
@@ -105,7 +106,7 @@ func (q *request) rewrite() {
 	if q.options != nil {
 		p.Set("stream_options", q.options)
 	}
-	q.body.patch(p)
+	q.body.Patch(p)
 }
 
 func (q *request) readChat() *openai.Error {
@@ -113,7 +114,7 @@ func (q *request) readChat() *openai.Error {
 	if !ok || m.Kind != openai.Array {
 		return badRequest("messages", "messages must be an array")
 	}
-	if openai.IsEmpty(q.body.raw[m.Start:m.End]) {
+	if openai.IsEmpty(q.body.Raw[m.Start:m.End]) {
 		return badRequest("messages", "messages must not be empty")
 	}
 	return q.readUsage()
@@ -128,7 +129,7 @@ func (q *request) readCompletion() *openai.Error {
 		}
 	case m.Kind != openai.String && m.Kind != openai.Array:
 		return badRequest("prompt", "prompt must be a string, or an array of strings or token ids")
-	case m.Kind == openai.Array && openai.IsEmpty(q.body.raw[m.Start:m.End]):
+	case m.Kind == openai.Array && openai.IsEmpty(q.body.Raw[m.Start:m.End]):
 		return badRequest("prompt", "prompt must not be empty")
 	}
 	return q.readUsage()

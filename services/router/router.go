@@ -24,6 +24,7 @@ import (
 	"github.com/warmpath/warmpath/libs/bus"
 	"github.com/warmpath/warmpath/libs/daemon"
 	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/services/router/internal/bodies"
 	"github.com/warmpath/warmpath/services/router/internal/engines"
 	"github.com/warmpath/warmpath/services/router/internal/peers"
 	"github.com/warmpath/warmpath/services/router/internal/scorers"
@@ -34,10 +35,11 @@ import (
 )
 
 const (
-	defaultHold = 10 * time.Second
-	scrapeEvery = time.Second
-	bodyTime    = time.Minute      // a body must have come by then
-	drainTime   = 30 * time.Second // streams under way at the end
+	defaultHold      = 10 * time.Second
+	defaultBodyBytes = 1 << 30
+	scrapeEvery      = time.Second
+	bodyTime         = time.Minute      // a body must have come by then
+	drainTime        = 30 * time.Second // streams under way at the end
 )
 
 // Config of Run. NATS and one of Listen and Listener are required; the rest has usable zero values.
@@ -90,10 +92,10 @@ type router struct {
 	retries  retryBudget
 	keys     tenants.Keys
 	budgets  tenants.Budgets
-	memory   *memory
+	memory   *bodies.Memory
 	peers    *peers.Peers
 	given    abandoned
-	bodies   sync.Pool // of *body
+	bodies   bodies.Pool
 	chunks   sync.Pool // of *[]byte
 
 	mu    sync.Mutex
@@ -173,7 +175,7 @@ func newRouter(cfg Config) (*router, error) {
 		cfg: cfg, policy: name, started: time.Now(), log: cfg.Log, metrics: newMetrics(cfg.Metrics),
 		instance: strings.NewReplacer(".", "-", "*", "-", ">", "-", " ", "-").Replace(cfg.Instance),
 		engines:  engines.Client{RoundTripper: engines.NewTransport(), Key: cfg.EngineKey}, bodyTime: bodyTime, pools: make(map[string]*pool),
-		memory: newMemory(cfg.BodyBytes),
+		memory: bodies.NewMemory(cfg.BodyBytes),
 	}
 	rt.budgets = tenants.Budgets{Store: noStore{}, Routers: rt.routers, Blind: rt.metrics.blind.Inc}
 	rt.peers = rt.newPeers()

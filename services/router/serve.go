@@ -12,6 +12,8 @@ import (
 	"github.com/warmpath/warmpath/libs/fleet"
 	"github.com/warmpath/warmpath/libs/openai"
 	scorerv1 "github.com/warmpath/warmpath/proto/warmpath/scorer/v1"
+	"github.com/warmpath/warmpath/services/router/internal/bodies"
+	"github.com/warmpath/warmpath/services/router/internal/headers"
 	"github.com/warmpath/warmpath/services/router/internal/placements"
 	"github.com/warmpath/warmpath/services/router/internal/scorers"
 	"github.com/warmpath/warmpath/services/router/ledger"
@@ -77,8 +79,8 @@ func (rt *router) refuse(w http.ResponseWriter, e *openai.Error) {
 
 // serve takes one request from its first byte to its record.
 func (rt *router) serve(w http.ResponseWriter, r *http.Request, kind scorerv1.Kind) {
-	q := &request{kind: kind, path: r.URL.EscapedPath(), query: r.URL.RawQuery, header: r.Header, arrived: time.Now(), id: requestID(r.Header)}
-	w.Header().Set(requestIDHeader, q.id)
+	q := &request{kind: kind, path: r.URL.EscapedPath(), query: r.URL.RawQuery, header: r.Header, arrived: time.Now(), id: headers.NameOf(r.Header)}
+	w.Header().Set(headers.RequestID, q.id)
 	if e := checkType(r.Header); e != nil {
 		rt.refuseUnread(w, r, e)
 		return
@@ -88,14 +90,16 @@ func (rt *router) serve(w http.ResponseWriter, r *http.Request, kind scorerv1.Ki
 		rt.refuse(w, e)
 		return
 	}
-	taken, e := rt.memory.take(r.Context(), r.ContentLength)
-	if e == nil {
-		defer func() { rt.memory.give(taken) }()
+	taken, err := rt.memory.Take(r.Context(), r.ContentLength)
+	if err != nil {
+		e = &openai.Error{Status: http.StatusServiceUnavailable, Code: codeNoMemory, RetryAfter: retryFull, Message: err.Error()}
+	} else {
+		defer func() { rt.memory.Give(taken) }()
 		q.body, e = rt.readBody(w, r)
 	}
 	if e == nil {
-		defer q.body.release()
-		taken = rt.memory.keep(taken, int64(len(q.body.raw)))
+		defer q.body.Release()
+		taken = rt.memory.Keep(taken, int64(len(q.body.Raw)))
 		defer q.settle()
 		defer q.left()
 		e = rt.admit(r.Context(), w.Header(), q)
@@ -122,11 +126,11 @@ func (rt *router) serve(w http.ResponseWriter, r *http.Request, kind scorerv1.Ki
 func late(e *openai.Error) bool { return e != nil && e.Status == http.StatusRequestTimeout }
 
 // readBody gives the client its time for the body, and none for what comes after.
-func (rt *router) readBody(w http.ResponseWriter, r *http.Request) (*body, *openai.Error) {
+func (rt *router) readBody(w http.ResponseWriter, r *http.Request) (*bodies.Body, *openai.Error) {
 	control := http.NewResponseController(w)
 	_ = control.SetReadDeadline(time.Now().Add(rt.bodyTime)) // every connection of net/http has deadlines
 	defer func() { _ = control.SetReadDeadline(time.Time{}) }()
-	return readBody(&rt.bodies, r)
+	return rt.bodies.Read(r)
 }
 
 // admit checks a request, finds its pool, charges its tenant and waits until the pool has room.
@@ -170,7 +174,7 @@ func (rt *router) score(ctx context.Context, q *request) (*ledger.Wish, time.Dur
 		key = chain[0]
 	}
 	view, began := rt.fleet.View(), time.Now()
-	resp, err := rt.scorers.Ask(ctx, view, key, len(q.body.raw), &scorerv1.ScoreRequest{
+	resp, err := rt.scorers.Ask(ctx, view, key, len(q.body.Raw), &scorerv1.ScoreRequest{
 		Pool: q.pool.ID, Model: q.model, Lora: q.lora, Kind: q.kind, Spans: q.spans(), CacheSalt: q.salt,
 	})
 	took := time.Since(began)
@@ -194,7 +198,7 @@ func (rt *router) score(ctx context.Context, q *request) (*ledger.Wish, time.Dur
 func newWish(q *request, score *scorerv1.ScoreResponse, chain []uint64) *ledger.Wish {
 	text := q.text()
 	if text == nil {
-		text = q.body.raw
+		text = q.body.Raw
 	}
 	return &ledger.Wish{Score: score, Chain: chain, Bytes: len(text), Streams: q.stream, Model: q.model}
 }

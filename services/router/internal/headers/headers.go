@@ -1,4 +1,5 @@
-package router
+// Package headers says which headers pass between clients and engines, and what a request is called.
+package headers
 
 import (
 	"net/http"
@@ -7,18 +8,17 @@ import (
 	"github.com/google/uuid"
 )
 
-const (
-	requestIDHeader = "X-Request-Id"
-	engineHeader    = "X-Warmpath-Engine"
-	rankHeader      = "X-Data-Parallel-Rank"
-	maxRequestID    = 128
-)
+// RequestID is the header with a request's name: of the client's request and of its answer, and of all that engines get
+// for it.
+const RequestID = "X-Request-Id"
 
-// requestID keeps the client's id where it is one that may stand in logs and headers, and else makes one in order of
+const longestID = 128
+
+// NameOf keeps the client's id where it is one that may stand in logs and headers, and else makes one in order of
 // time (UUIDv7).
-func requestID(h http.Header) string {
-	id := h.Get(requestIDHeader)
-	if id != "" && len(id) <= maxRequestID && strings.IndexFunc(id, strange) < 0 {
+func NameOf(h http.Header) string {
+	id := h.Get(RequestID)
+	if id != "" && len(id) <= longestID && strings.IndexFunc(id, strange) < 0 {
 		return id
 	}
 	return uuid.Must(uuid.NewV7()).String() // fails only without a random source
@@ -43,7 +43,7 @@ func hop(name string) bool {
 func ours(name string) bool {
 	switch name {
 	case "Authorization", "X-Api-Key", "Cookie", "Accept-Encoding", "Content-Length", "Host", "Expect", "Prefer",
-		"Priority", "X-Priority", "X-Request-Priority", "Epp-Profile", requestIDHeader:
+		"Priority", "X-Priority", "X-Request-Priority", "Epp-Profile", RequestID:
 		return true
 	}
 	for _, prefix := range []string{
@@ -56,8 +56,8 @@ func ours(name string) bool {
 	return false
 }
 
-// forward copies the headers of a request that an engine may see.
-func forward(in http.Header) http.Header {
+// Forward copies the headers of a request that an engine may see.
+func Forward(in http.Header) http.Header {
 	out := make(http.Header, len(in)+3)
 	listed := in.Values("Connection")
 	for name, values := range in {
@@ -68,11 +68,11 @@ func forward(in http.Header) http.Header {
 	return out
 }
 
-// answer copies the headers of an engine's response that the client may see.
-func answer(out, in http.Header) {
+// Answer copies the headers of an engine's response that the client may see.
+func Answer(out, in http.Header) {
 	listed := in.Values("Connection")
 	for name, values := range in {
-		if !hop(name) && name != requestIDHeader && !named(listed, name) {
+		if !hop(name) && name != RequestID && !named(listed, name) {
 			out[name] = values
 		}
 	}
