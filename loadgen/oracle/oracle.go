@@ -68,6 +68,10 @@ type Record struct {
 	Unknown   bool   `json:"unknown"`
 	Partial   bool   `json:"partial"`
 	Packed    []byte `json:"keys"`
+	Source    string `json:"source"` // of the tokens
+	Engine    string `json:"engine"`
+	Prompt    int    `json:"prompt_tokens"`
+	Cached    *int   `json:"cached_measured"`
 
 	Depths []RecordDepth `json:"depths"`
 	Shards []RecordShard `json:"shards"`

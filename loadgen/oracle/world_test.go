@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"log/slog"
 	"net/http"
 	"slices"
@@ -25,6 +26,7 @@ import (
 	indexv1 "github.com/warmpath/warmpath/proto/warmpath/index/v1"
 	"github.com/warmpath/warmpath/services/cmd/warmpath/up"
 	"github.com/warmpath/warmpath/services/ingest"
+	"github.com/warmpath/warmpath/services/scorer"
 )
 
 const (
@@ -39,6 +41,7 @@ const (
 type world struct {
 	t       *testing.T
 	engines []*enginesim.Engine
+	process *daemon.Process
 	address up.Addresses
 	conn    *bus.Conn
 	seed    blockkey.Seed
@@ -52,27 +55,50 @@ type wire func(t *testing.T, e *enginesim.Engine) (events, replay string)
 
 func direct(_ *testing.T, e *enginesim.Engine) (events, replay string) { return e.Events(), e.Replay() }
 
+// setup is what a world is made of. Only engines must be set.
+type setup struct {
+	engines    int
+	connect    wire                              // nil is direct
+	engine     func(i int, o *enginesim.Options) // changes an engine's options
+	tokenizers []scorer.Tokenizer
+	log        io.Writer // warnings go there too
+}
+
 // newWorld starts n engines and all services, and waits until they are ready.
 func newWorld(t *testing.T, n int, connect wire) *world {
 	t.Helper()
+	return setup{engines: n, connect: connect}.start(t)
+}
+
+func (s setup) start(t *testing.T) *world {
+	t.Helper()
 	w := &world{t: t, sent: make(map[string]Prompt)}
-	cfg := up.Config{
-		Listen: "127.0.0.1:0", DataDir: t.TempDir(), Shards: 2, Seed: 7,
-		Process: daemon.NewProcess("oracle", testWriter{t}, slog.LevelWarn),
+	var log io.Writer = testWriter{t}
+	if s.log != nil {
+		log = io.MultiWriter(log, s.log)
 	}
-	for i := range n {
-		engine, err := enginesim.Start(t.Context(), enginesim.Options{
+	w.process = daemon.NewProcess("oracle", log, slog.LevelWarn)
+	cfg := up.Config{Listen: "127.0.0.1:0", DataDir: t.TempDir(), Shards: 2, Seed: 7, Process: w.process, Tokenizers: s.tokenizers}
+	if s.connect == nil {
+		s.connect = direct
+	}
+	for i := range s.engines {
+		o := enginesim.Options{
 			Model: model, Adapters: []string{adapter}, Name: fmt.Sprint("engine-", i), HashSeed: "0",
 			BlockSize: blockSize, Blocks: blocks, Seed: uint64(i),
 			Profile: enginesim.Profile{Name: "oracle", Base: 1, Prefill: .002, Decode: .02},
 			Events:  "tcp://127.0.0.1:0", Replay: "tcp://127.0.0.1:0",
-		})
+		}
+		if s.engine != nil {
+			s.engine(i, &o)
+		}
+		engine, err := enginesim.Start(t.Context(), o)
 		if err != nil {
 			t.Fatal(err)
 		}
 		t.Cleanup(engine.Close)
 		w.engines = append(w.engines, engine)
-		events, replay := connect(t, engine)
+		events, replay := s.connect(t, engine)
 		cfg.Engines = append(cfg.Engines, ingest.Engine{URL: engine.URL(), Events: events, Replay: replay, Ranks: 1})
 	}
 	w.boot(cfg)
