@@ -191,7 +191,11 @@ func (s *Stream) usageChunk(data []byte) (u *Usage, extra bool) {
 	return u, found && choices.Kind == Array && IsEmpty(data[choices.Start:choices.End])
 }
 
-// ReadUsage reads the usage member of a scanned response or chunk; false when there is none.
+// mostTokens is more than any request has: counts beyond are none.
+const mostTokens = 1 << 40
+
+// ReadUsage reads the usage member of a scanned response or chunk; false when there is none, or none that can be true.
+// Cached tokens below 0 or above the prompt's are no report.
 func ReadUsage(b *Body) (*Usage, bool) {
 	m, ok := b.Find("usage")
 	if !ok || m.Kind != Object {
@@ -208,7 +212,10 @@ func ReadUsage(b *Body) (*Usage, bool) {
 		return nil, false
 	}
 	u := &Usage{Prompt: wire.Prompt, Completion: wire.Completion}
-	if wire.Details != nil && wire.Details.Cached != nil {
+	if min(u.Prompt, u.Completion) < 0 || max(u.Prompt, u.Completion) > mostTokens {
+		return nil, false
+	}
+	if d := wire.Details; d != nil && d.Cached != nil && *d.Cached >= 0 && *d.Cached <= u.Prompt {
 		u.Cached, u.HasCached = *wire.Details.Cached, true
 	}
 	return u, true

@@ -156,3 +156,22 @@ func BenchmarkStream(b *testing.B) {
 		}
 	}
 }
+
+func TestUsageThatCannotBeTrueIsNotRead(t *testing.T) {
+	for raw, want := range map[string]*Usage{
+		`{"prompt_tokens":7,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":7}}`:  {Prompt: 7, Completion: 5, Cached: 7, HasCached: true},
+		`{"prompt_tokens":7,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":8}}`:  {Prompt: 7, Completion: 5},
+		`{"prompt_tokens":7,"completion_tokens":5,"prompt_tokens_details":{"cached_tokens":-1}}`: {Prompt: 7, Completion: 5},
+		`{"prompt_tokens":-7,"completion_tokens":5}`:                                             nil,
+		`{"prompt_tokens":7,"completion_tokens":-1}`:                                             nil,
+		`{"prompt_tokens":7,"completion_tokens":9223372036854775807}`:                            nil,
+	} {
+		var b Body
+		if err := b.Scan([]byte(`{"usage":` + raw + `}`)); err != nil {
+			t.Fatal(err)
+		}
+		if got, ok := ReadUsage(&b); ok != (want != nil) || ok && *got != *want {
+			t.Errorf("%s: %+v, %v", raw, got, ok)
+		}
+	}
+}

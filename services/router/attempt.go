@@ -66,7 +66,11 @@ func (x *exchange) again(ctx context.Context, why string) bool {
 	x.exclude(x.res.Engine.ID)
 	old := x.res
 	x.keep(why)
-	if !x.rt.retries.take() || x.choose(ctx, 0) != nil {
+	if !x.rt.retries.take() {
+		return false
+	}
+	if x.choose(ctx, 0) != nil {
+		x.rt.retries.give()
 		return false
 	}
 	old.Release(time.Now(), false, false)
@@ -106,6 +110,7 @@ func (x *exchange) attempt(ctx context.Context) (*http.Response, error) {
 	if err != nil {
 		return nil, err
 	}
+	x.q.asked = true
 	resp, err := x.rt.engines.RoundTrip(x.steer(out))
 	if err == nil {
 		err = peek(resp)

@@ -25,7 +25,13 @@ func TestARefusalReachesAClientThatSendsEverythingFirst(t *testing.T) {
 		"announced": {"application/json", fmt.Sprintf("Content-Length: %d\r\n\r\n%s", size, body), 413, "request_too_large"},
 		"in chunks": {"application/json", fmt.Sprintf("Transfer-Encoding: chunked\r\n\r\n%x\r\n%s\r\n0\r\n\r\n", size, body), 413, "request_too_large"},
 		"no JSON":   {"text/plain", fmt.Sprintf("Content-Length: %d\r\n\r\n%s", size, body), 415, ""},
+		"no key":    {"application/json", fmt.Sprintf("Content-Length: %d\r\n\r\n%s", size, body), 401, "invalid_api_key"},
 	} {
+		g := g
+		if c.status == http.StatusUnauthorized {
+			g = newRig(t, Config{})
+			g.rt.keys.Close()
+		}
 		conn, err := net.Dial("tcp", strings.TrimPrefix(g.url, "http://"))
 		if err != nil {
 			t.Fatal(err)

@@ -52,7 +52,7 @@ func (s *split) remote() bool {
 // request before it has looked at it, and the blocks stay until their lease is over.
 func (x *exchange) abandon(ctx context.Context) {
 	rt, engine := x.rt, x.res.Engine
-	if engine.ID == x.apart.by.ID || rt.given.now.Add(1) > maxAbandoned {
+	if rt.given.now.Add(1) > maxAbandoned || engine.ID == x.apart.by.ID {
 		rt.given.now.Add(-1)
 		rt.metrics.stranded.Inc()
 		return

@@ -98,6 +98,7 @@ func (x *exchange) prefill(ctx context.Context) (why string) {
 	if err != nil {
 		return prefillRefused
 	}
+	x.q.asked = true
 	resp, err := x.rt.engines.RoundTrip(out)
 	if err != nil {
 		return retryReason(nil, err)
@@ -182,6 +183,7 @@ func (x *exchange) prefillElsewhere(why string) bool {
 	}
 	d := x.res.PrefillAgain(x.rt.fleet.View(), x.wish, time.Now())
 	if d == nil {
+		x.rt.retries.give()
 		return false
 	}
 	x.apart.line.chosen(d.Prefill)

@@ -92,8 +92,12 @@ func (rt *router) chunk() *[]byte {
 	return &p
 }
 
-// started notes the first byte of the answer.
+// started notes the first byte of the answer. That of a refusal is none: nothing was computed, so its time says nothing
+// of the engine's speed.
 func (x *exchange) started(now time.Time) {
+	if x.status >= http.StatusBadRequest {
+		return
+	}
 	if x.first.IsZero() {
 		x.first = now
 		x.res.FirstByte(now)

@@ -38,6 +38,8 @@ type request struct {
 	charge tenants.Charge
 	prompt int // tokens of the prompt and the answer, once they are known
 	output int
+	asked  bool // an engine was
+	pays   bool // it is charged to its tenant's budget
 }
 
 func badRequest(param, message string) *openai.Error {

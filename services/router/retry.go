@@ -28,3 +28,10 @@ func (b *retryBudget) take() bool {
 	b.spent++
 	return true
 }
+
+// give takes back one that was not tried: no engine was left.
+func (b *retryBudget) give() {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.spent = max(0, b.spent-1)
+}

@@ -87,7 +87,7 @@ func (rt *router) serve(w http.ResponseWriter, r *http.Request, kind scorerv1.Ki
 	}
 	var e *openai.Error
 	if q.caller, e = rt.authenticate(r.Header, q.arrived); e != nil {
-		rt.refuse(w, e)
+		rt.refuseUnread(w, r, e)
 		return
 	}
 	taken, err := rt.memory.Take(r.Context(), r.ContentLength)

@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"errors"
+	"fmt"
 	"io"
 	"net/http"
 	"strings"
@@ -28,8 +29,12 @@ func isEvents(resp *http.Response) bool {
 }
 
 // peek waits for the first bytes of a stream, as engines send its header before they have computed anything: until then
-// another engine may be asked.
+// another engine may be asked. An answer whose status is none that HTTP knows is no answer.
 func peek(resp *http.Response) error {
+	if resp.StatusCode < http.StatusOK {
+		resp.Body.Close()
+		return fmt.Errorf("ask an engine: status %d", resp.StatusCode)
+	}
 	if !isEvents(resp) || resp.StatusCode != http.StatusOK {
 		return nil
 	}

@@ -74,9 +74,13 @@ func (x *exchange) account(output int) {
 	if x.usage != nil {
 		q.prompt, cached = x.usage.Prompt, x.usage.Cached
 	}
-	if x.first.IsZero() && x.usage == nil && x.apart.usage == nil {
-		q.prompt = 0 // no engine has computed it
+	// Who leaves an engine at work on the prompt pays for it, or could have prompts computed for nothing.
+	computed := !x.first.IsZero() || x.usage != nil || x.apart.usage != nil || q.asked && x.outcome == outcomeCancelled
+	if !computed {
+		q.prompt = 0
 	}
+	judged := x.outcome == outcomeRefused && x.status < http.StatusInternalServerError && x.status != http.StatusTooManyRequests
+	q.pays = computed || judged
 	m := x.rt.metrics
 	m.wait.WithLabelValues(x.pool.id).Observe(q.place.waited.Seconds())
 	m.used(m.tenant(q.caller.tenant()), q.model, q.prompt, cached, output)
@@ -85,9 +89,10 @@ func (x *exchange) account(output int) {
 	}
 }
 
-// settle corrects what the tenant of a request was charged, when it has ended.
+// settle corrects what the tenant of a request was charged, when it has ended. What was not served costs nothing; a
+// request that its engine refused for what it is counts as a request.
 func (q *request) settle() {
-	if q.prompt+q.output == 0 {
+	if !q.pays {
 		q.charge.Undo(time.Now())
 		return
 	}

@@ -34,8 +34,9 @@ type Config struct {
 	Keys    string // file or folder of API keys; empty is none
 	NoAuth  bool   // serve who has no key, also on addresses that others reach
 	SLO     router.SLO
-	Seed    uint64 // for the router's randomness
-	Shards  int    // index shards; 0 is 1
+	Scrape  time.Duration // between two looks at an engine's metrics; 0 is 1 s, below 0 none
+	Seed    uint64        // for the router's randomness
+	Shards  int           // index shards; 0 is 1
 	// Tokenizers are the scorer's.
 	Tokenizers []scorer.Tokenizer
 	// Process supplies log, metrics registry and health.
@@ -146,7 +147,7 @@ func (s *stack) start(ctx context.Context, cfg Config, natsURL string) (Addresse
 	s.run(ctx, "router", func(ctx context.Context) error {
 		return router.Run(ctx, router.Config{
 			NATS: natsURL, Instance: "router-0", Listener: routerListener, Policy: cfg.Policy, Seed: cfg.Seed,
-			Keys: cfg.Keys, NoAuth: cfg.NoAuth, SLO: cfg.SLO,
+			Keys: cfg.Keys, NoAuth: cfg.NoAuth, SLO: cfg.SLO, Scrape: cfg.Scrape,
 			Log: p.Log.With("component", "router"), Metrics: p.Registry, Health: p.Health,
 		})
 	})

@@ -68,12 +68,12 @@ func (b *Budgets) Spend(ctx context.Context, k *fleet.APIKey, tokens int64, now 
 	defer a.mu.Unlock()
 	a.begin(minute)
 	need := fleet.Budget{Requests: a.spent.Requests + 1, Tokens: a.spent.Tokens + tokens}
-	if !covers(a.leased, need, limit) {
+	if !covers(a.leased, need, limit) && covers(limit, need, limit) { // what no lease can hold takes none from others
 		b.lease(ctx, a, k.Tenant, need, limit, now)
 	}
 	if ok = covers(a.leased, need, limit); ok {
 		a.spent = need
-		c = Charge{account: a, minute: minute, tokens: tokens}
+		c = Charge{account: a, minute: a.minute, tokens: tokens}
 	}
 	return c, a.standing(limit, now), ok
 }
@@ -142,7 +142,7 @@ func parts(missing, limit int64) int64 {
 	if missing <= 0 || limit == 0 {
 		return 0
 	}
-	one := (limit + leaseParts - 1) / leaseParts
+	one := (limit-1)/leaseParts + 1
 	return (missing + one - 1) / one * one
 }
 
@@ -192,10 +192,10 @@ func (c Charge) correct(requests, tokens int64, now time.Time) {
 	}
 	c.account.mu.Lock()
 	defer c.account.mu.Unlock()
-	if tokens <= 0 && now.Unix()/60 != c.minute {
+	c.account.begin(now.Unix() / 60)
+	if tokens <= 0 && c.account.minute != c.minute {
 		return
 	}
-	c.account.begin(now.Unix() / 60)
 	c.account.spent.Requests += requests
 	c.account.spent.Tokens += tokens
 }

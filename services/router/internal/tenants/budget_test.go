@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"math"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -207,4 +208,58 @@ type patient struct{ *fleet.Budgets }
 
 func (p patient) Lease(_ context.Context, tenant string, minute int64, want, limit fleet.Budget) (got, sum fleet.Budget, err error) {
 	return p.Budgets.Lease(context.Background(), tenant, minute, want, limit)
+}
+
+// A request that no minute's budget holds is refused without taking from other routers what they could serve.
+func TestARequestThatNeverFitsLeasesNothing(t *testing.T) {
+	store := &shelf{}
+	b, other := Budgets{Store: store}, Budgets{Store: store}
+	k := &fleet.APIKey{Tenant: "a", TokensPerMinute: 1000}
+	if _, s, ok := b.Spend(t.Context(), k, 5000, noon); ok || s.Left.Tokens != 1000 {
+		t.Errorf("%v, left %+v", ok, s.Left)
+	}
+	if _, _, ok := b.Spend(t.Context(), k, 300, noon); !ok {
+		t.Error("a small one is refused")
+	}
+	if _, _, ok := b.Spend(t.Context(), k, 701, noon); ok {
+		t.Error("more than is left is let in")
+	}
+	if _, _, ok := other.Spend(t.Context(), k, 700, noon); !ok {
+		t.Error("another router is refused what nobody has spent")
+	}
+}
+
+// A minute's charge is given back to that minute only, whichever of two that meet at its end comes first.
+func TestNoCreditCrossesTheEndOfAMinute(t *testing.T) {
+	b := Budgets{Store: &shelf{}}
+	k := &fleet.APIKey{Tenant: "a", RequestsPerMinute: 10, TokensPerMinute: 1000}
+	spend := func(now time.Time) (Charge, fleet.Budget) {
+		c, s, _ := b.Spend(t.Context(), k, 100, now)
+		return c, s.Left
+	}
+	end, next := noon.Add(time.Minute-time.Nanosecond), noon.Add(time.Minute)
+	old, _ := spend(end)
+	if _, left := spend(next); left != (fleet.Budget{Requests: 9, Tokens: 900}) {
+		t.Errorf("the next minute begins with %+v", left)
+	}
+	old.Undo(end) // its clock was read before the other's
+	if _, left := spend(next); left != (fleet.Budget{Requests: 8, Tokens: 800}) {
+		t.Errorf("what an earlier minute was charged is given back: %+v", left)
+	}
+	late, _ := spend(end) // charged to the minute that has begun
+	late.Undo(next)
+	if _, left := spend(next); left != (fleet.Budget{Requests: 7, Tokens: 700}) {
+		t.Errorf("what the minute was charged is not given back: %+v", left)
+	}
+}
+
+// A budget that is as good as none is no arithmetic trap.
+func TestTheGreatestBudgetHolds(t *testing.T) {
+	b := Budgets{Store: &shelf{}}
+	k := &fleet.APIKey{Tenant: "a", RequestsPerMinute: math.MaxInt64, TokensPerMinute: math.MaxInt64}
+	for range 20 {
+		if _, s, ok := b.Spend(t.Context(), k, 1<<40, noon); !ok || s.Left.Tokens <= 0 {
+			t.Fatalf("%v, %+v", ok, s)
+		}
+	}
 }
