@@ -27,9 +27,10 @@ var ErrOptions = errors.New("bad load options")
 
 // Options say where a workload goes, and how fast. URL and Model must be set.
 type Options struct {
-	URL   string // of the endpoint, without /v1
-	Model string
-	Key   string // API key; none where empty
+	URL    string   // of the endpoint, without /v1
+	Others []string // URLs of more endpoints: it and they get requests in turn
+	Model  string
+	Key    string // API key; none where empty
 	// TimeScale divides trace times: at 10 a trace of 300 s takes 30 s. The engines must be as much faster. 0 means 1.
 	TimeScale float64
 	// Concurrency bounds the requests in flight; 0 means 1024. Requests that it delays are sent late and counted.
@@ -54,11 +55,22 @@ func (o *Options) complete() error {
 	if o.Model == "" {
 		return fmt.Errorf("%w: no model", ErrOptions)
 	}
-	u, err := url.Parse(o.URL)
-	if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
-		return fmt.Errorf("%w: URL %q is not http://HOST or https://HOST", ErrOptions, o.URL)
+	for i := range 1 + len(o.Others) {
+		raw := o.endpoint(i)
+		u, err := url.Parse(raw)
+		if err != nil || u.Scheme != "http" && u.Scheme != "https" || u.Host == "" {
+			return fmt.Errorf("%w: URL %q is not http://HOST or https://HOST", ErrOptions, raw)
+		}
 	}
 	return nil
+}
+
+// endpoint is the URL that a request goes to.
+func (o *Options) endpoint(request int) string {
+	if i := request % (1 + len(o.Others)); i > 0 {
+		return o.Others[i-1]
+	}
+	return o.URL
 }
 
 // Outcome is what became of one request. Times and gaps are in trace time: wall time multiplied by the time scale.

@@ -44,7 +44,7 @@ func appendBody(dst []byte, model string, tokens []uint32, output int) []byte {
 }
 
 func (d *driver) send(ctx context.Context, out *Outcome, body []byte) error {
-	url := strings.TrimSuffix(d.o.URL, "/") + "/v1/completions"
+	url := strings.TrimSuffix(d.o.endpoint(out.Request), "/") + "/v1/completions"
 	req, err := http.NewRequestWithContext(ctx, http.MethodPost, url, bytes.NewReader(body))
 	if err != nil {
 		return fmt.Errorf("make request: %w", err)

@@ -311,3 +311,32 @@ func TestQuantileIsTheNearestRank(t *testing.T) {
 		}
 	}
 }
+
+// Several endpoints get requests in turn, in order of the trace.
+func TestRequestsGoToEndpointsInTurn(t *testing.T) {
+	var o Options
+	for i := range 3 {
+		one := serve(t, func(w http.ResponseWriter, _ *http.Request) {
+			w.Header().Set(EngineHeader, fmt.Sprint("behind ", i))
+			flush(w, token+done)
+		})
+		if i == 0 {
+			o = one
+		} else {
+			o.Others = append(o.Others, one.URL)
+		}
+	}
+	res, err := Drive(t.Context(), o, trace(0, 0, 0, 0, 0, 0, 0))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, out := range res.Outcomes {
+		if want := fmt.Sprint("behind ", i%3); out.Engine != want || out.Err != nil {
+			t.Errorf("request %d came to %q, not %q: %v", i, out.Engine, want, out.Err)
+		}
+	}
+	o.Others[1] = "nowhere"
+	if _, err := Drive(t.Context(), o, trace(0)); !errors.Is(err, ErrOptions) {
+		t.Errorf("error %v", err)
+	}
+}

@@ -88,6 +88,8 @@ func picker(o Options, r *router, engines []*engine) (ledger.Picker, *rival, err
 		pick = v.scorer(weights{0, 1, 1}, false)
 	case "dynamo":
 		v.cost = v.dynamo
+	case Placed:
+		pick = v.placed(o.Placed)
 	case "greedy":
 		pick = greedy
 	case "oracle":

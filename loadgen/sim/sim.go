@@ -29,7 +29,8 @@ type Options struct {
 	Noise     float64           // sigma of a log-normal factor on every step; 0 is 0.03, below 0 is none
 	Routers   int               // before the engines, each of which gets its share of requests at random; 0 is one
 	Peers     time.Duration     // from a router's telling of its ledger to its peers' hearing; 0 is 1 ms, below 0 none hears
-	Policy    string            // one of Policies
+	Policy    string            // one of Policies, or Placed
+	Placed    []int             `json:",omitempty"` // with policy Placed, the engine of each request in the order in which they are sent
 	Seed      uint64            // of noise, ties and random choices
 	Lag       time.Duration     // from the end of a step until its events are visible; 0 is 20 ms, below 0 is none
 	Loss      float64           // share of event batches that are lost; a gap is seen at the next batch and replayed
@@ -152,6 +153,9 @@ func (o Options) role(engine int) fleet.Role {
 func Run(o Options, w *Workload, progress func(done int)) (*Result, error) {
 	o, err := o.withDefaults()
 	if err != nil {
+		return nil, err
+	}
+	if err := o.checkPlaced(w); err != nil {
 		return nil, err
 	}
 	f, err := newWorld(o, w)

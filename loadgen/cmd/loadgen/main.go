@@ -27,10 +27,11 @@ func root() *ffcli.Command {
   loadgen fairness         serve tenants that ask for too much, as they come and in turn
   loadgen sweep            simulate them under worse and worse conditions
   loadgen realtime         compare real time with virtual time on one trace
+  loadgen routers          compare several routers with one on a trace, over sockets
   loadgen gates            hold the simulator to theory, silicon and published tables`,
 		Subcommands: []*ffcli.Command{
 			demoCommand(), enginesCommand(), runCommand(), rivalsCommand(), planeCommand(), benchRouterCommand(),
-			simulateCommand(), fairnessCommand(), sweepCommand(), realtimeCommand(), gatesCommand(),
+			simulateCommand(), fairnessCommand(), sweepCommand(), realtimeCommand(), routersCommand(), gatesCommand(),
 		},
 		Exec: daemon.NoVerb,
 	}

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"flag"
 	"fmt"
@@ -267,19 +268,8 @@ func (s *steps) seconds() []float64 {
 
 // stages reads the mean seconds of the router's stages from its metrics; none where it does not answer any more.
 func stages(ctx context.Context, router string) map[string]float64 {
-	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
-	defer cancel()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, router+"/metrics", nil)
-	if err != nil {
-		return nil
-	}
-	res, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return nil
-	}
-	defer res.Body.Close()
 	parser := expfmt.NewTextParser(model.UTF8Validation)
-	families, err := parser.TextToMetricFamilies(res.Body)
+	families, err := parser.TextToMetricFamilies(bytes.NewReader(scrape(ctx, router)))
 	if err != nil {
 		return nil
 	}
@@ -290,4 +280,24 @@ func stages(ctx context.Context, router string) map[string]float64 {
 		}
 	}
 	return means
+}
+
+// scrape reads a service's metrics; nothing where it does not answer.
+func scrape(ctx context.Context, url string) []byte {
+	ctx, cancel := context.WithTimeout(ctx, 2*time.Second)
+	defer cancel()
+	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url+"/metrics", nil)
+	if err != nil {
+		return nil
+	}
+	res, err := http.DefaultClient.Do(req)
+	if err != nil {
+		return nil
+	}
+	defer res.Body.Close()
+	text, err := io.ReadAll(res.Body)
+	if err != nil {
+		return nil
+	}
+	return text
 }
