@@ -192,7 +192,8 @@ func (c *routersCheck) told(ctx context.Context, engines fleet, log io.Writer, w
 		for i := 1; i < c.routers; i++ {
 			listener, err := net.Listen("tcp", "127.0.0.1:0")
 			if err != nil {
-				return err
+				stop()
+				return errors.Join(err, group.Wait())
 			}
 			routers = append(routers, "http://"+listener.Addr().String())
 			group.Go(func() error {
