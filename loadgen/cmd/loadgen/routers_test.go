@@ -7,24 +7,45 @@ import (
 	"github.com/warmpath/warmpath/loadgen/realtime"
 )
 
-// What two routers may take longer to the first token than one, and what they must where they do not hear each other:
-// two runs of one router on so short a trace differ by several per cent. docs/performance.md has the mean of many.
-const (
-	toldAtMost  = 1.15
-	deafAtLeast = 1.20
-)
+// worse is how much longer two routers that hear each other may take to the first token than one, and how much longer
+// two must that do not: on so short a trace two runs of one router differ by several per cent. docs/performance.md has
+// the mean of many.
+const worse = 1.18
 
 // TestTwoRoutersServeATraceLikeOne sends a minute of the conversation trace, eight times as fast, through real services
 // to engines with real sockets. Two routers that share their ledgers over NATS place it like one; two that each have a
-// NATS server of their own do not.
+// NATS server of their own do not. Where the machine was too busy for such a pace it tries again, and says so.
 func TestTwoRoutersServeATraceLikeOne(t *testing.T) {
 	c := routersCheck{
 		engines: engineOptions{count: 6, model: checkModel, profile: "qwen3-32b-tp2-h100", blockSize: realtime.BlockSize, scale: 8, seed: 1},
 		trace:   traceOptions{seconds: 60, jitter: 3, seed: 1}, routers: 2, trials: 1,
 	}
 	if underRace {
-		c.trace.seconds = 8 // under the race detector services are slower than such engines: it sees no quality, only races
+		c.trace.seconds = 8
 	}
+	for range 3 {
+		got := placements(t, &c)
+		one, told, deaf := &got.One, &got.Told, &got.Deaf
+		switch {
+		case underRace:
+			t.Skip("under the race detector services are slower than such engines: it sees races, no quality")
+		case told.TTFTMean <= worse*one.TTFTMean && deaf.TTFTMean > worse*one.TTFTMean && deaf.Goodput < min(one.Goodput, told.Goodput):
+			return
+		case keptUp(one) && keptUp(told) && keptUp(deaf):
+			t.Fatalf("mean TTFT and goodput: one router %.3f s, %.3f, two %.3f s, %.3f, two that do not hear each other %.3f s, %.3f",
+				one.TTFTMean, one.Goodput, told.TTFTMean, told.Goodput, deaf.TTFTMean, deaf.Goodput)
+		}
+		t.Log("the machine was too busy: again")
+		c.trace.seed++
+	}
+	t.Skip("NOT TESTED: three times the machine was too busy for engines at this pace")
+}
+
+// keptUp says whether clients waited no longer than the placements made them.
+func keptUp(q *realtime.Quality) bool { return q.Measured < 1.4*q.TTFTMean }
+
+func placements(t *testing.T, c *routersCheck) realtime.Trial {
+	t.Helper()
 	trace, err := c.trace.load()
 	if err != nil {
 		t.Fatal(err)
@@ -38,19 +59,10 @@ func TestTwoRoutersServeATraceLikeOne(t *testing.T) {
 	if err := r.Table(t.Output()); err != nil {
 		t.Fatal(err)
 	}
-	one, told, deaf := got.One.TTFTMean, got.Told.TTFTMean, got.Deaf.TTFTMean
-	if one <= 0 || told <= 0 || deaf <= 0 || got.One.HitRatio <= 0 {
+	if got.One.TTFTMean <= 0 || got.Told.TTFTMean <= 0 || got.Deaf.TTFTMean <= 0 || got.One.HitRatio <= 0 {
 		t.Errorf("not measured: %+v", got)
 	}
-	if underRace {
-		t.Skip("quality is not held under the race detector")
-	}
-	if told > toldAtMost*one || got.Told.Goodput < got.One.Goodput-.1 {
-		t.Errorf("two routers: mean TTFT %.3f s, goodput %.3f; one: %.3f s, %.3f", told, got.Told.Goodput, one, got.One.Goodput)
-	}
-	if deaf < deafAtLeast*one {
-		t.Errorf("two that do not hear each other: mean TTFT %.3f s, one: %.3f s: this test sees nothing", deaf, one)
-	}
+	return got
 }
 
 // A comparison of what cannot be compared is refused at once.
