@@ -133,9 +133,9 @@ func TestVirtualIsRoundRobinInOrder(t *testing.T) {
 	want := []sim.Answer{ // request 2 waits for the first step of request 0; request 4 finds all but its last token's block
 		{Request: 0, Engine: 0, Prompt: 600, Output: 4, TTFT: 77 * ms},
 		{Request: 1, Engine: 1, Prompt: 30, Output: 2, TTFT: 20 * ms},
-		{Request: 2, Engine: 0, Prompt: 600, Hit: 592, Output: 4, TTFT: 7*ms + 70*ms + 10800*time.Microsecond},
+		{Request: 2, Engine: 0, Prompt: 600, Hit: 592, Promised: 592, Output: 4, TTFT: 7*ms + 70*ms + 10800*time.Microsecond},
 		{Request: 3, Engine: 1, Prompt: 700, Output: 1, TTFT: 7*ms + 13*ms + 80*ms},
-		{Request: 4, Engine: 0, Prompt: 600, Hit: 592, Output: 4, TTFT: 17800 * time.Microsecond},
+		{Request: 4, Engine: 0, Prompt: 600, Hit: 592, Promised: 592, Output: 4, TTFT: 17800 * time.Microsecond},
 	}
 	for i := range want {
 		got[i].TPOT = 0

@@ -12,7 +12,7 @@ import (
 const Placed = "placed"
 
 // checkPlaced holds that there is an engine for every request, and nothing that would send one anywhere else.
-func (o *Options) checkPlaced(w *Workload) error {
+func (o Options) checkPlaced(w *Workload) error {
 	if o.Policy != Placed {
 		return nil
 	}
