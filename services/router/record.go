@@ -82,7 +82,7 @@ func (x *exchange) record(router string, now time.Time) *record {
 		Generation: x.res.Engine.Generation, Policy: string(x.rt.policy), PromptTokens: x.res.Prompt, CachedPredicted: x.res.Cached,
 		OutputTokens: x.output(), Seconds: now.Sub(x.q.arrived).Seconds(),
 		Retries: x.retries, Status: x.status, Outcome: x.outcome,
-		Tenant: x.q.caller.tenant(), Tier: x.q.caller.tier(), Waited: x.q.place.waited.Seconds(), TTFTPredicted: x.predicted.Seconds(),
+		Tenant: x.q.caller.tenant(), Tier: x.q.caller.tier(), Waited: x.q.visit.Waited.Seconds(), TTFTPredicted: x.predicted.Seconds(),
 	}
 	if x.usage != nil {
 		r.PromptTokens = x.usage.Prompt

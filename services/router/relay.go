@@ -101,7 +101,7 @@ func (x *exchange) started(now time.Time) {
 	if x.first.IsZero() {
 		x.first = now
 		x.res.FirstByte(now)
-		x.pool.door.wake()
+		x.pool.door.Wake()
 	}
 	x.last = now
 }

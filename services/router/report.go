@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/warmpath/warmpath/libs/bus"
+	"github.com/warmpath/warmpath/services/router/internal/door"
 	"github.com/warmpath/warmpath/services/router/ledger"
 )
 
@@ -29,10 +30,22 @@ type pool struct {
 	*ledger.Pool
 
 	id    string
-	door  door
+	door  door.Door
 	wrong predictionErrors
 	mu    sync.Mutex // of total; the ledger has its own
 	total totals
+}
+
+// Waits is for the pool's door.
+func (p *pool) Waits() { p.count(func(t *totals) { t.queued++ }) }
+
+// Waited is for the pool's door.
+func (p *pool) Waited(shed bool) {
+	p.count(func(t *totals) {
+		if t.queued--; shed {
+			t.shed++
+		}
+	})
 }
 
 // report is what a router says each second of one pool: counters since its start, and gauges.
@@ -66,7 +79,7 @@ func (p *pool) report(router string, started time.Time) report {
 	r := report{
 		Router: router, Started: started.Unix(), Pool: p.id,
 		Arrivals: t.arrivals, PromptTokens: t.prompt, UncachedTokens: t.uncached, OutputTokens: t.output,
-		Queued: t.queued, QueuedTokens: p.door.tokens(), Shed: t.shed, Inflight: t.inflight, Finished: t.finished, Engines: make(map[string]engineLoad, len(loads)),
+		Queued: t.queued, QueuedTokens: int64(p.door.Waiting().Tokens), Shed: t.shed, Inflight: t.inflight, Finished: t.finished, Engines: make(map[string]engineLoad, len(loads)),
 	}
 	for id, l := range loads {
 		r.Engines[id] = engineLoad{l.Active, l.Uncached}

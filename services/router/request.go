@@ -10,6 +10,7 @@ import (
 	"github.com/warmpath/warmpath/libs/openai"
 	scorerv1 "github.com/warmpath/warmpath/proto/warmpath/scorer/v1"
 	"github.com/warmpath/warmpath/services/router/internal/bodies"
+	"github.com/warmpath/warmpath/services/router/internal/door"
 	"github.com/warmpath/warmpath/services/router/internal/tenants"
 )
 
@@ -33,8 +34,7 @@ type request struct {
 	options []byte // of the stream, where the client's must be replaced
 
 	caller caller
-	slo    SLO
-	place  place
+	visit  door.Visit
 	charge tenants.Charge
 	prompt int // tokens of the prompt and the answer, once they are known
 	output int

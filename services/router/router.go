@@ -31,11 +31,11 @@ import (
 	"github.com/warmpath/warmpath/services/router/internal/tenants"
 	"github.com/warmpath/warmpath/services/router/ledger"
 	"github.com/warmpath/warmpath/services/router/policy"
-	"github.com/warmpath/warmpath/services/router/queue"
 )
 
 const (
 	defaultHold      = 10 * time.Second
+	defaultQueueTTL  = time.Minute
 	defaultBodyBytes = 1 << 30
 	scrapeEvery      = time.Second
 	bodyTime         = time.Minute      // a body must have come by then
@@ -63,6 +63,12 @@ type Config struct {
 	Log     *slog.Logger          // nil is slog.Default()
 	Metrics prometheus.Registerer // nil is none; if it also gathers, /metrics is served here too
 	Health  *daemon.Health        // part "router" is ready when requests are served; nil is none
+}
+
+// SLO is what requests of a pool should keep. Zeros are no objectives.
+type SLO struct {
+	TTFT time.Duration
+	ITL  time.Duration
 }
 
 // fleetView is what the router needs of a fleet.Watcher.
@@ -222,8 +228,7 @@ func (rt *router) pool(id string) *pool {
 		h := fnv.New64a()
 		_, _ = h.Write([]byte(id)) // a hash never fails
 		p = &pool{id: id, Pool: ledger.NewPool(id, rt.pick, rt.cfg.Seed^h.Sum64(), rt.started)}
-		p.door = door{rt: rt, pool: p, gate: ledger.GateFor(rt.cfg.SLO.TTFT, rt.cfg.SLO.ITL)}
-		p.door.queue.Limits = queue.Limits{Requests: queueRequests, TenantRequests: tenantRequests}
+		rt.hang(&p.door, p)
 		p.OnChange(rt.peers.Changed)
 		rt.pools[id] = p
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/warmpath/warmpath/libs/openai"
 	scorerv1 "github.com/warmpath/warmpath/proto/warmpath/scorer/v1"
 	"github.com/warmpath/warmpath/services/router/internal/bodies"
+	"github.com/warmpath/warmpath/services/router/internal/door"
 	"github.com/warmpath/warmpath/services/router/internal/headers"
 	"github.com/warmpath/warmpath/services/router/internal/placements"
 	"github.com/warmpath/warmpath/services/router/internal/scorers"
@@ -101,7 +102,7 @@ func (rt *router) serve(w http.ResponseWriter, r *http.Request, kind scorerv1.Ki
 		defer q.body.Release()
 		taken = rt.memory.Keep(taken, int64(len(q.body.Raw)))
 		defer q.settle()
-		defer q.left()
+		defer func() { q.visit.Leave(q.output) }()
 		e = rt.admit(r.Context(), w.Header(), q)
 	}
 	if q.pool.ID != "" { // it has arrived, so it will have finished, however it ends
@@ -145,11 +146,14 @@ func (rt *router) admit(ctx context.Context, answer http.Header, q *request) *op
 	}
 	p := rt.pool(q.pool.ID)
 	p.count(func(t *totals) { t.arrivals++ })
-	q.slo, q.place.guess = rt.sloOf(q.header), p.cost(q)
+	q.visit = door.Visit{
+		Tenant: q.caller.flow, Band: q.caller.band, Model: q.model, Bytes: len(q.body.Raw), Arrived: q.arrived,
+		TTFT: rt.ttftOf(q.header), Guess: p.cost(q),
+	}
 	if e := rt.spend(ctx, answer, q); e != nil {
 		return e
 	}
-	return p.door.enter(ctx, q)
+	return rt.notLetIn(p.door.Enter(ctx, &q.visit))
 }
 
 func unknownModel(model string) *openai.Error {

@@ -3,11 +3,8 @@ package router
 import (
 	"context"
 	"errors"
-	"math"
 	"net/http"
-	"slices"
 	"strconv"
-	"sync"
 	"time"
 
 	"github.com/warmpath/warmpath/libs/fleet"
@@ -40,7 +37,7 @@ func (rt *router) spend(ctx context.Context, answer http.Header, q *request) *op
 		return nil
 	}
 	now := time.Now()
-	cost := int64(q.place.guess.prompt + q.place.guess.output)
+	cost := int64(q.visit.Guess.Prompt + q.visit.Guess.Output)
 	charge, left, ok := rt.budgets.Spend(ctx, key, cost, now)
 	q.charge = charge
 	limits(answer, "requests", left.Limit.Requests, left.Left.Requests, left.Reset)
@@ -82,7 +79,7 @@ func (x *exchange) account(output int) {
 	judged := x.outcome == outcomeRefused && x.status < http.StatusInternalServerError && x.status != http.StatusTooManyRequests
 	q.pays = computed || judged
 	m := x.rt.metrics
-	m.wait.WithLabelValues(x.pool.id).Observe(q.place.waited.Seconds())
+	m.wait.WithLabelValues(x.pool.id).Observe(q.visit.Waited.Seconds())
 	m.used(m.tenant(q.caller.tenant()), q.model, q.prompt, cached, output)
 	if x.q.stream && !x.first.IsZero() {
 		x.pool.wrong.add(x.predicted.Seconds(), x.first.Sub(q.arrived).Seconds())
@@ -102,27 +99,19 @@ func (q *request) settle() {
 // booked tells the door that the request has an engine, and notes when the first byte is expected: what has passed, and
 // what the ledger foresees.
 func (x *exchange) booked(now time.Time) {
-	x.q.booked(x.res.Uncached)
+	x.q.visit.Booked(x.res.Uncached)
 	x.predicted = now.Sub(x.q.arrived) + x.res.Predicted()
 }
 
-// sloOf is what one request should keep: what its client says, or else the pool's objectives. It moves the request in
-// the turn of its own tenant only, so that anybody may say it.
-func (rt *router) sloOf(h http.Header) SLO {
-	s := rt.cfg.SLO
+// ttftOf is the TTFT that one request should keep: what its client says, or else the pool's. It moves the request in the
+// turn of its own tenant only, so that anybody may say it.
+func (rt *router) ttftOf(h http.Header) time.Duration {
 	for _, name := range []string{"X-Llm-D-Slo-Ttft-Ms", "X-Slo-Ttft-Ms"} {
 		if d := milliseconds(h.Get(name)); d > 0 {
-			s.TTFT = d
-			break
+			return d
 		}
 	}
-	for _, name := range []string{"X-Llm-D-Slo-Tpot-Ms", "X-Slo-Tpot-Ms"} {
-		if d := milliseconds(h.Get(name)); d > 0 {
-			s.ITL = d
-			break
-		}
-	}
-	return s
+	return rt.cfg.SLO.TTFT
 }
 
 // milliseconds reads a number of them, within a day; 0 is none.
@@ -132,37 +121,4 @@ func milliseconds(s string) time.Duration {
 		return 0
 	}
 	return time.Duration(ms * float64(time.Millisecond))
-}
-
-const errorsKept = 255
-
-// predictionErrors are the latest relative errors of predicted TTFT.
-type predictionErrors struct {
-	mu     sync.Mutex
-	latest []float64
-	next   int
-}
-
-func (p *predictionErrors) add(predicted, measured float64) {
-	p.mu.Lock()
-	defer p.mu.Unlock()
-	e := math.Abs(predicted-measured) / max(measured, 1e-6)
-	if len(p.latest) < errorsKept {
-		p.latest = append(p.latest, e)
-		return
-	}
-	p.latest[p.next] = e
-	p.next = (p.next + 1) % errorsKept
-}
-
-// median is that of the latest; 0 of none.
-func (p *predictionErrors) median() float64 {
-	p.mu.Lock()
-	sorted := slices.Clone(p.latest)
-	p.mu.Unlock()
-	if len(sorted) == 0 {
-		return 0
-	}
-	slices.Sort(sorted)
-	return sorted[len(sorted)/2]
 }

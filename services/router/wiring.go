@@ -2,15 +2,31 @@ package router
 
 import (
 	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/services/router/internal/door"
 	"github.com/warmpath/warmpath/services/router/internal/engines"
 	"github.com/warmpath/warmpath/services/router/internal/peers"
 	"github.com/warmpath/warmpath/services/router/ledger"
+	"github.com/warmpath/warmpath/services/router/queue"
+)
+
+// Requests that wait for one pool, and of one tenant in a band of it.
+const (
+	queueRequests  = 5000
+	tenantRequests = 2500
 )
 
 // view is what is known of the fleet now.
 func (rt *router) view() *fleet.View { return rt.fleet.View() }
 
 func (rt *router) ledger(id string) *ledger.Pool { return rt.pool(id).Pool }
+
+// hang makes the door of a pool.
+func (rt *router) hang(d *door.Door, p *pool) {
+	d.Engines, d.View, d.Counter = p, rt.view, p
+	d.Gate = ledger.GateFor(rt.cfg.SLO.TTFT, rt.cfg.SLO.ITL)
+	d.Limits = queue.Limits{Requests: queueRequests, TenantRequests: tenantRequests}
+	d.QueueTTL, d.Hold = rt.cfg.QueueTTL, rt.cfg.Hold
+}
 
 func (rt *router) newPeers() *peers.Peers {
 	m := rt.metrics
