@@ -31,6 +31,8 @@ type metrics struct {
 	tokens     *prometheus.CounterVec
 	wait       *prometheus.HistogramVec
 	prediction *prometheus.GaugeVec
+	parity     *prometheus.CounterVec
+	distrusted *prometheus.GaugeVec
 	tenants    tenantLabels
 	peers      prometheus.Gauge
 	stalled    *prometheus.CounterVec
@@ -92,6 +94,10 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 			Name: "warmpath_router_queue_seconds", Help: "Time that requests waited in the router for room on an engine. High: add engines.",
 			Buckets: prometheus.ExponentialBuckets(.001, 4, 9),
 		}, []string{"pool"}),
+		parity: counter("token_parity_total", "Prompts that were tokenized for routing, by whether the engine then counted as many tokens. "+
+			"Any growth of `different`: the tokenizer or the chat template in use is not the engines'.", "pool", "api", "outcome"),
+		distrusted: gauge("distrusted_tokens", "1 where over 1 % of an API's prompts had other counts of tokens than foreseen, so that they are routed unscored. "+
+			"Give the scorer the engines' own tokenizer, or engines that render.", "pool", "api"),
 		prediction: gauge("ttft_prediction_error", "Median relative error of the predicted TTFT over the latest requests. Above 0.5 for long: the engines do other work than ours, or share their GPUs.", "pool"),
 	}
 	return m

@@ -32,6 +32,7 @@ type pool struct {
 	id    string
 	door  door.Door
 	wrong predictionErrors
+	reads readings
 	mu    sync.Mutex // of total; the ledger has its own
 	total totals
 }

@@ -40,6 +40,8 @@ type request struct {
 	output int
 	asked  bool // an engine was
 	pays   bool // it is charged to its tenant's budget
+
+	foreseen int // tokens of the prompt, where they were made from its text; else 0
 }
 
 func badRequest(param, message string) *openai.Error {

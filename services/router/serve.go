@@ -187,7 +187,7 @@ func (rt *router) score(ctx context.Context, q *request) (*ledger.Wish, time.Dur
 		rt.metrics.unknown.WithLabelValues(why).Inc()
 		resp = nil
 	}
-	if resp != nil {
+	if resp = rt.trusted(q, resp); resp != nil {
 		if most := maxLen(view, q); most > 0 && int(resp.PromptTokens) > most {
 			return nil, took, &openai.Error{
 				Status: http.StatusBadRequest, Code: "context_length_exceeded", Param: q.promptParam(),

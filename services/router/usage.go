@@ -78,6 +78,7 @@ func (x *exchange) account(output int) {
 	}
 	judged := x.outcome == outcomeRefused && x.status < http.StatusInternalServerError && x.status != http.StatusTooManyRequests
 	q.pays = computed || judged
+	x.compare()
 	m := x.rt.metrics
 	m.wait.WithLabelValues(x.pool.id).Observe(q.visit.Waited.Seconds())
 	m.used(m.tenant(q.caller.tenant()), q.model, q.prompt, cached, output)
