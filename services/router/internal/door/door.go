@@ -225,6 +225,9 @@ func (v *Visit) Booked(uncached int) {
 		d.queue.Correct(v.Tenant, v.Band, uncached-v.Guess.Uncached)
 		v.Guess.Uncached = uncached
 	}
+	if d.waiting.Load() > 0 { // until now the request counted twice: at the door and on its engine
+		d.serve(time.Now())
+	}
 }
 
 // Leave says that the request has come to its end, with so many tokens of output. What waits may come in. Who has not

@@ -148,6 +148,35 @@ func TestWaitsEndInTime(t *testing.T) {
 	})
 }
 
+// Who leaves between the door and an engine, or at the moment in which it is let in, gives its room back at once.
+func TestWhoIsNeverBookedGivesItsRoomBack(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(1, time.Hour)
+		for round := range 200 {
+			ctx, leave := context.WithCancel(t.Context())
+			first, second := Visit{Tenant: "a", Model: model, Guess: Guess{Uncached: 100}}, Visit{Tenant: "b", Model: model, Guess: Guess{Uncached: 10}}
+			if err := h.Enter(ctx, &first); err != nil || h.unbooked != (ledger.Unbooked{Requests: 1, Tokens: 100}) {
+				t.Fatalf("%v, %+v", err, h.unbooked)
+			}
+			var wait sync.WaitGroup
+			wait.Go(func() {
+				_ = h.Enter(ctx, &second) // nobody is left to be told
+				second.Leave(0)
+			})
+			synctest.Wait()
+			if h.Waiting().Requests != 1 {
+				t.Fatal("two are inside")
+			}
+			leave()
+			first.Leave(0) // which lets the second in, unless it has gone
+			wait.Wait()
+			if h.unbooked != (ledger.Unbooked{}) || h.Waiting() != (queue.Size{}) {
+				t.Fatalf("round %d: %+v, %+v are left", round, h.unbooked, h.Waiting())
+			}
+		}
+	})
+}
+
 // An engine that joins is found without anybody's call.
 func TestAnEngineThatJoinsIsUsed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
