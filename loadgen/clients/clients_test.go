@@ -81,6 +81,9 @@ func runScript(t *testing.T, modules, script, program string, arguments ...strin
 	if want := slices.Sorted(slices.Values(checks)); !slices.Equal(done, want) {
 		t.Errorf("shown:\n%s\nasked for:\n%s", strings.Join(done, "\n"), strings.Join(want, "\n"))
 	}
+	if w.rendered() == 0 {
+		t.Error("no chat was scored with the tokens that its engine renders")
+	}
 	var all sync.WaitGroup
 	for model := range w.fronts {
 		all.Go(func() {

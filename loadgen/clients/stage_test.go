@@ -46,7 +46,8 @@ type seen struct {
 	AfterMS float64 `json:"after_ms"` // since the one before arrived
 }
 
-// front stands before the simulated engines of one model: it keeps what they are asked, and may answer in their place.
+// front stands before the simulated engines of one model: it keeps what they are asked by clients, and may answer in
+// their place. What they are asked to render passes.
 type front struct {
 	fault http.HandlerFunc // nil lets the engine answer
 	third bool             // the engine answers every third request all the same
@@ -79,7 +80,7 @@ func (f *front) open(t *testing.T, o enginesim.Options) (*enginesim.Engine, *htt
 		ErrorHandler:  func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
-		if r.Method != http.MethodPost || !strings.HasPrefix(r.URL.Path, "/v1/") {
+		if r.Method != http.MethodPost || !strings.HasPrefix(r.URL.Path, "/v1/") || strings.HasSuffix(r.URL.Path, "/render") {
 			proxy.ServeHTTP(w, r)
 			return
 		}

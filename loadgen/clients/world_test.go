@@ -30,6 +30,7 @@ type world struct {
 	t         *testing.T
 	fronts    map[string]*front
 	engines   []*enginesim.Engine
+	process   *daemon.Process
 	router    string // URL
 	backstage string // URL
 
@@ -90,9 +91,10 @@ func newWorld(t *testing.T) *world {
 func (w *world) boot(engines []ingest.Engine) {
 	w.t.Helper()
 	ready := make(chan up.Addresses, 1)
+	w.process = daemon.NewProcess("clients", testWriter{w.t}, slog.LevelError)
 	cfg := up.Config{
 		Engines: engines, Listen: "127.0.0.1:0", DataDir: w.t.TempDir(), Seed: 7,
-		Keys: writeKeys(w.t), Process: daemon.NewProcess("clients", testWriter{w.t}, slog.LevelError), Ready: func(a up.Addresses) { ready <- a },
+		Keys: writeKeys(w.t), Process: w.process, Ready: func(a up.Addresses) { ready <- a },
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
@@ -190,6 +192,25 @@ func (w *world) arrived(ctx context.Context, model string, n int) error {
 		}
 	}
 	return nil
+}
+
+// rendered returns how many prompts were scored with tokens that an engine rendered for that.
+func (w *world) rendered() (n float64) {
+	w.t.Helper()
+	families, err := w.process.Registry.Gather()
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	for _, family := range families {
+		for _, sample := range family.GetMetric() {
+			for _, label := range sample.GetLabel() {
+				if family.GetName() == "warmpath_scorer_scores_total" && label.GetValue() == "render" {
+					n += sample.GetCounter().GetValue()
+				}
+			}
+		}
+	}
+	return n
 }
 
 // handler is what the scripts ask beside the API: GET /seen, /arrived and /free, each with ?model=.
