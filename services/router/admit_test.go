@@ -425,3 +425,106 @@ func TestBudgetsAreHeld(t *testing.T) {
 		}
 	}
 }
+
+// One tenant's bodies that wait do not hold all the bytes there are.
+func TestWhatWaitsLeavesBytesForOthers(t *testing.T) {
+	g := newRig(t, Config{SLO: oneAtATime, BodyBytes: 100_000})
+	g.rt.memory.Wait = 20 * time.Millisecond
+	e := g.addTurnstile("e1")
+	g.setKeys(fleet.APIKey{Tenant: "greedy"}, fleet.APIKey{Tenant: "polite"})
+	var wait sync.WaitGroup
+	g.fill(&wait, e, "key-of-polite")
+	shed := make(chan int, 10)
+	for i := range 10 {
+		wait.Go(func() {
+			resp, _ := g.ask(fmt.Sprint("greedy", i, strings.Repeat(".", 20_000)), "key-of-greedy")
+			shed <- resp.StatusCode
+		})
+	}
+	for range 8 { // two may wait
+		if got := <-shed; got != 429 {
+			t.Errorf("shed with %d", got)
+		}
+	}
+	g.send(&wait, "polite", "key-of-polite")
+	for range 3 {
+		e.next(t)
+	}
+	e.go1 <- struct{}{}
+	wait.Wait()
+	g.idle()
+}
+
+// held is an engine that begins an answer when it is told to, and ends it when it is told again.
+func (g *rig) addHeld(name string) (got chan string, on chan struct{}) {
+	got, on = make(chan string, 10), make(chan struct{}, 10)
+	g.addEngine(name, func(w http.ResponseWriter, r *http.Request) {
+		raw, _ := io.ReadAll(r.Body)
+		got <- string(raw)
+		for _, part := range []string{event1, doneMark} {
+			select {
+			case <-on:
+			case <-g.t.Context().Done():
+				return
+			}
+			sse(part)(w, r)
+		}
+	})
+	return got, on
+}
+
+// An engine has room again when an answer begins, not only when it ends; nobody has to look.
+func TestAFirstByteLetsTheNextIn(t *testing.T) {
+	g := newRig(t, Config{SLO: SLO{TTFT: 16 * time.Microsecond}}) // nothing may wait in an engine
+	g.rt.pool(poolRecord.ID).door.Every = time.Hour
+	got, on := g.addHeld("e1")
+	var wait sync.WaitGroup
+	long := func(i int) { g.post("/v1/completions", lengthy(i)) } // prefill of half a second
+	wait.Go(func() { long(1) })
+	<-got
+	wait.Go(func() { long(2) })
+	g.eventually("a request in the queue", func() bool { return g.waiting() == 1 })
+	on <- struct{}{}
+	select {
+	case <-got:
+	case <-time.After(10 * time.Second):
+		t.Error("the first byte of one let nobody in")
+	}
+	for range 3 {
+		on <- struct{}{}
+	}
+	wait.Wait()
+	g.idle()
+}
+
+// An engine that has no room is passed over, though it is the warm one.
+func TestAFullEngineIsPassedOver(t *testing.T) {
+	g := newRig(t, Config{SLO: oneAtATime})
+	one, goOne := g.addHeld("e1")
+	two, goTwo := g.addHeld("e2")
+	var wait sync.WaitGroup
+	ask := func() { g.post("/v1/completions", lengthy(1)) }
+	next := func() string {
+		select {
+		case <-one:
+			return "e1"
+		case <-two:
+			return "e2"
+		}
+	}
+	wait.Go(ask)
+	first := next()
+	on := map[string]chan struct{}{"e1": goOne, "e2": goTwo}
+	on[first] <- struct{}{} // it decodes from now on
+	p := g.rt.pool(poolRecord.ID)
+	g.eventually("a first byte", func() bool { return p.Loads()["id-"+first].DecodeContext > 0 })
+	wait.Go(ask)
+	if second := next(); second == first {
+		t.Errorf("both went to %s", first)
+	}
+	for _, c := range on {
+		c <- struct{}{}
+		c <- struct{}{}
+	}
+	wait.Wait()
+}

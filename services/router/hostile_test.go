@@ -10,6 +10,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/warmpath/warmpath/libs/fleet"
 )
 
@@ -187,6 +189,58 @@ func TestAStatusThatIsNoneIsNoAnswer(t *testing.T) {
 		if resp, body := g.post("/v1/completions", `{"model":"`+model+`","prompt":"x"}`); resp.StatusCode != 200 || body != okAnswer {
 			t.Errorf("%d %s", resp.StatusCode, body)
 		}
+	}
+	g.idle()
+}
+
+// What is told of all tenants is not told to each of them, nor to who has no key.
+func TestMetricsAreForTheTrusted(t *testing.T) {
+	g := newRig(t, Config{Metrics: prometheus.NewRegistry()})
+	get := func(key string) int {
+		r, _ := http.NewRequest(http.MethodGet, g.url+"/metrics", nil)
+		if key != "" {
+			r.Header.Set("Authorization", "Bearer "+key)
+		}
+		resp, err := http.DefaultClient.Do(r)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp.Body.Close()
+		return resp.StatusCode
+	}
+	if got := get(""); got != 200 {
+		t.Errorf("where no key is needed: %d", got)
+	}
+	g.setKeys(fleet.APIKey{Tenant: "a"}, fleet.APIKey{Tenant: "proxy", Trusted: true})
+	for key, want := range map[string]int{"": 401, "wrong": 401, "key-of-a": 403, "key-of-proxy": 200} {
+		if got := get(key); got != want {
+			t.Errorf("with key %q: %d, want %d", key, got, want)
+		}
+	}
+}
+
+// vLLM hands some members on to its connectors as they are; which engine's blocks are read is nothing that clients say
+// there either.
+func TestTransferParametersAreNotSmuggled(t *testing.T) {
+	g := newRig(t, Config{})
+	g.setKeys(fleet.APIKey{Tenant: "a"}, fleet.APIKey{Tenant: "proxy", Trusted: true})
+	g.addEngine("e1", plain(okAnswer))
+	for path, member := range map[string]string{
+		"/v1/completions":        `"prompt":"x","vllm_xargs":{"kv_transfer_\u0070arams":{"do_remote_prefill":true}}`,
+		"/v1/chat/completions":   `"messages":[{}],"vllm_xargs":{"kv_transfer_params":"x"}`,
+		"/inference/v1/generate": `"sampling_params":{"extra_args":{"kv_transfer_params":{}}}`,
+	} {
+		for key, want := range map[string]int{"key-of-a": 400, "key-of-proxy": 200} {
+			resp, body := g.post(path, `{"model":"`+model+`",`+member+`}`, func(r *http.Request) { r.Header.Set("Authorization", "Bearer "+key) })
+			if resp.StatusCode != want {
+				t.Errorf("%s with %s: %d %s", path, key, resp.StatusCode, body)
+			}
+		}
+	}
+	resp, body := g.post("/v1/completions", `{"model":"`+model+`","prompt":"x","vllm_xargs":{"a":1},"sampling_params":5}`,
+		func(r *http.Request) { r.Header.Set("Authorization", "Bearer key-of-a") })
+	if resp.StatusCode != 200 {
+		t.Errorf("without: %d %s", resp.StatusCode, body)
 	}
 	g.idle()
 }

@@ -86,7 +86,10 @@ func (q *request) read() *openai.Error {
 			}
 		}
 	}
-	var e *openai.Error
+	e := q.checkTransfer()
+	if e != nil {
+		return e
+	}
 	switch q.kind {
 	case scorerv1.Kind_KIND_CHAT:
 		e = q.readChat()
@@ -95,6 +98,29 @@ func (q *request) read() *openai.Error {
 	}
 	q.rewrite()
 	return e
+}
+
+// checkTransfer refuses transfer parameters in the places by which vLLM hands members on to its connectors unread.
+func (q *request) checkTransfer() *openai.Error {
+	if q.caller.trusted() {
+		return nil
+	}
+	extra := memberOf(q.scan.Value("sampling_params"), "extra_args")
+	for _, place := range [][]byte{q.scan.Value("vllm_xargs"), extra} {
+		if memberOf(place, transferParams) != nil {
+			return badRequest(transferParams, transferParams+" may not be set")
+		}
+	}
+	return nil
+}
+
+// memberOf is a member of an object; nil where there is none.
+func memberOf(object []byte, name string) []byte {
+	var b openai.Body
+	if object == nil || b.Scan(object) != nil {
+		return nil
+	}
+	return b.Value(name)
 }
 
 // rewrite makes the bytes that engines get. Which engine's blocks another reads is nothing that clients decide.

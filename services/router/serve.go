@@ -46,7 +46,7 @@ func (rt *router) handler() http.Handler {
 	mux.HandleFunc("GET /v1/models/{id...}", rt.known(rt.model))
 	mux.HandleFunc("GET /health", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusOK) })
 	if gatherer, ok := rt.cfg.Metrics.(prometheus.Gatherer); ok {
-		mux.Handle("GET /metrics", promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{EnableOpenMetrics: true}))
+		mux.HandleFunc("GET /metrics", rt.confided(promhttp.HandlerFor(gatherer, promhttp.HandlerOpts{EnableOpenMetrics: true}).ServeHTTP))
 	}
 	mux.HandleFunc("/", rt.noPath)
 	return mux

@@ -13,6 +13,7 @@ import (
 const (
 	queueRequests  = 5000
 	tenantRequests = 2500
+	waitingShare   = 2 // the bodies that wait in a pool may hold such a part of BodyBytes: else one tenant's could hold all
 )
 
 // view is what is known of the fleet now.
@@ -24,7 +25,7 @@ func (rt *router) ledger(id string) *ledger.Pool { return rt.pool(id).Pool }
 func (rt *router) hang(d *door.Door, p *pool) {
 	d.Engines, d.View, d.Counter = p, rt.view, p
 	d.Gate = ledger.GateFor(rt.cfg.SLO.TTFT, rt.cfg.SLO.ITL)
-	d.Limits = queue.Limits{Requests: queueRequests, TenantRequests: tenantRequests}
+	d.Limits = queue.Limits{Requests: queueRequests, TenantRequests: tenantRequests, Bytes: rt.cfg.BodyBytes / waitingShare}
 	d.QueueTTL, d.Hold = rt.cfg.QueueTTL, rt.cfg.Hold
 }
 

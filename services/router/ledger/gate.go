@@ -43,7 +43,7 @@ type Unbooked struct {
 
 // Room says whether the engines of v have room for one more request for a model, beside what is unbooked: for its prompt
 // and its decoding, by the gate. An engine with nothing to do always has room for one, and where only ejected engines are
-// left somebody must try them. Cost: linear in the pool's engines and the unbooked, and up to the first with room.
+// left somebody must try them, by the same gate. Cost: linear in the pool's engines and the unbooked, and up to the first with room.
 func (p *Pool) Room(v *fleet.View, model string, g Gate, u Unbooked, now time.Time) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
@@ -66,20 +66,20 @@ func (p *Pool) Room(v *fleet.View, model string, g Gate, u Unbooked, now time.Ti
 		}
 	}
 	if healthy == 0 {
-		return serving > 0
+		return serving > 0 && p.holds(model, g, u, now, "", false)
 	}
 	if healthy == prefill || healthy == decode || prefill+decode == 0 { // each engine does all
-		return p.holds(model, g, u, now, "")
+		return p.holds(model, g, u, now, "", true)
 	}
-	return p.holds(model, Gate{ITL: g.ITL}, u, now, fleet.Prefill) && p.holds(model, Gate{Wait: g.Wait}, u, now, fleet.Decode)
+	return p.holds(model, Gate{ITL: g.ITL}, u, now, fleet.Prefill, true) && p.holds(model, Gate{Wait: g.Wait}, u, now, fleet.Decode, true)
 }
 
-// holds says whether the healthy engines but those of a role have room for one request more than is unbooked. The lock
-// is held.
-func (p *Pool) holds(model string, g Gate, u Unbooked, now time.Time, but fleet.Role) bool {
+// holds says whether the engines but those of a role, the healthy ones or the others, have room for one request more than
+// is unbooked. The lock is held.
+func (p *Pool) holds(model string, g Gate, u Unbooked, now time.Time, but fleet.Role, healthy bool) bool {
 	left := u.Requests // to be placed before the one that is asked for
 	for _, w := range p.rows {
-		if w.engine.Role == but || !w.serves(model) || !w.health.usable(now) {
+		if w.engine.Role == but || !w.serves(model) || w.health.usable(now) != healthy {
 			continue
 		}
 		s := w.space(p, g, now)

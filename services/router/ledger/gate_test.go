@@ -88,6 +88,12 @@ func TestRoomWhereNobodyIsHealthy(t *testing.T) {
 	if !p.Room(view, model, Gate{Wait: time.Second}, Unbooked{}, now) {
 		t.Error("with only ejected engines nobody is let in")
 	}
+	for range 60 { // what waits behind an engine that hangs is bounded as elsewhere
+		p.Reserve(view, wishOf(keysOf(1, 1876), nil, true), now)
+	}
+	if p.Room(view, model, Gate{Wait: time.Second}, Unbooked{}, now) {
+		t.Error("an ejected engine has room without end")
+	}
 	e := view.Engines["e00"]
 	e.State = fleet.Gone
 	gone := viewOf(1)

@@ -39,8 +39,8 @@ type counter interface {
 	Waited(shed bool) // one less
 }
 
-// Door lets the requests of a pool in while it has room, and others wait in its queue. All exported fields must be set
-// before its first use. Its methods may be called from any goroutine. While something waits a timer looks at it now and
+// Door lets the requests of a pool in while it has room, and others wait in its queue. All exported fields but
+// Every must be set before its first use. Its methods may be called from any goroutine. While something waits a timer looks at it now and
 // then, for what changes without a call of Wake: an engine that joins, time that passes.
 type Door struct {
 	Engines  engines
@@ -49,6 +49,7 @@ type Door struct {
 	Limits   queue.Limits
 	QueueTTL time.Duration // how long a request waits for room
 	Hold     time.Duration // how long it waits while no engine serves its model
+	Every    time.Duration // between two looks at what waits; 0 is 20 ms
 	Counter  counter
 
 	waiting atomic.Int64 // requests in the queue
@@ -103,6 +104,7 @@ func (d *Door) Enter(ctx context.Context, v *Visit) error {
 	for _, out := range d.queue.Push(i) {
 		tell(out, ErrFull)
 	}
+	d.waiting.Store(int64(d.queue.Size().Requests)) // before room is looked for: from now on who makes some wakes us
 	d.serve(now)
 	d.mu.Unlock()
 	d.Counter.Waits()
@@ -166,7 +168,7 @@ func (d *Door) serve(now time.Time) {
 	}
 	left := d.queue.Size().Requests
 	if d.waiting.Store(int64(left)); left > 0 && d.timer == nil {
-		d.timer = time.AfterFunc(lookEvery, d.look)
+		d.timer = time.AfterFunc(cmp.Or(d.Every, lookEvery), d.look)
 	}
 }
 

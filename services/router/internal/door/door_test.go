@@ -205,3 +205,35 @@ func TestTheOpenDoorAllocatesNothing(t *testing.T) {
 		t.Errorf("%v allocations", n)
 	}
 }
+
+// A request that was let in and never booked has cost its tenant nothing: the next of the same tenant has its turn.
+func TestWhatIsNotBookedIsRefunded(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		h := newHall(1, time.Hour)
+		var wait sync.WaitGroup
+		wait.Go(func() { h.pass(t.Context(), "other", time.Second) })
+		synctest.Wait()
+		var order []string
+		for _, who := range []string{"a1", "a2", "b1", "b2"} {
+			wait.Go(func() {
+				v := Visit{Tenant: who[:1], Model: model, Arrived: time.Now(), Guess: Guess{Prompt: 4000, Uncached: 4000}} // a turn pays for one
+				defer v.Leave(0)
+				if err := h.Enter(t.Context(), &v); err != nil {
+					t.Error(err)
+				}
+				if order = append(order, who); who == "a1" {
+					return // refused for what it is
+				}
+				r, _ := h.pool.Reserve(h.View(), &ledger.Wish{Bytes: 16_000, Streams: true, Model: model}, time.Now())
+				v.Booked(r.Uncached)
+				time.Sleep(time.Second)
+				r.Release(time.Now(), true, true)
+			})
+			synctest.Wait()
+		}
+		wait.Wait()
+		if got := fmt.Sprint(order); got != "[a1 a2 b1 b2]" {
+			t.Errorf("served %s", got)
+		}
+	})
+}
