@@ -83,7 +83,7 @@ func TestALocalTokenizerIsTheEngines(t *testing.T) {
 	if lines := w.misread(records); len(lines) > 0 {
 		t.Fatal(lines[0])
 	}
-	if judged < n/2 || found == 0 || w.counted("warmpath_scorer_scores_total", "source", "tokenize") != asked {
+	if judged < n/4 || found == 0 || w.counted("warmpath_scorer_scores_total", "source", "tokenize") != asked {
 		t.Fatalf("of %d requests %d were scored, %d tokens found; engines tokenized after their tokenizer was known", n, judged, found)
 	}
 }
@@ -104,7 +104,7 @@ func TestATokenizerOfAnotherModelIsRefused(t *testing.T) {
 	if lines := w.misread(records); len(lines) > 0 {
 		t.Fatal(lines[0])
 	}
-	if judged, found := w.judge(records); judged < n/2 || found == 0 || w.counted("warmpath_scorer_scores_total", "source", "local") != 0 {
+	if judged, found := w.judge(records); judged < n/4 || found == 0 || w.counted("warmpath_scorer_scores_total", "source", "local") != 0 {
 		t.Fatalf("of %d requests %d were scored, %d tokens found in caches", n, judged, found)
 	}
 }
