@@ -53,6 +53,7 @@ func (g *rig) join(url string) *bus.Conn {
 
 // slowEngines hold every request until the test lets the oldest of all go; they know what truly waits in them.
 type slowEngines struct {
+	over    <-chan struct{} // closed once the test has ended, be it in the middle
 	mu      sync.Mutex
 	waiting []held  // in order of arrival
 	cost    float64 // tokens before and of each request on its engine when it came, summed
@@ -80,6 +81,7 @@ func (s *slowEngines) serve(name string) http.HandlerFunc {
 		select {
 		case <-one.answer:
 			sse(event1, doneMark)(w, r)
+		case <-s.over:
 		case <-r.Context().Done():
 		}
 	}
@@ -128,7 +130,8 @@ func (s *slowEngines) known(rigs []*rig) bool {
 func fleetQuality(t *testing.T, routers int, policy string, share bool) float64 {
 	const engines, requests = 6, 120
 	server := natsFor(t)
-	slow := &slowEngines{}
+	over := make(chan struct{})
+	slow := &slowEngines{over: over}
 	var rigs []*rig
 	for i := range routers {
 		g := newRig(t, Config{Policy: policy, Seed: 7, Instance: fmt.Sprint("r", i)})
@@ -152,6 +155,7 @@ func fleetQuality(t *testing.T, routers int, policy string, share bool) float64 
 		}
 		rigs = append(rigs, g)
 	}
+	t.Cleanup(func() { close(over) }) // before engines and routers wait for their requests
 	random := rand.New(rand.NewPCG(5, 6))
 	var wait sync.WaitGroup
 	for i := range requests {
