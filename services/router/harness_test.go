@@ -242,14 +242,19 @@ func (g *rig) post(path, body string, change ...func(*http.Request)) (*http.Resp
 	return resp, string(answer)
 }
 
-// eventually polls until ok.
-func (g *rig) eventually(what string, ok func() bool) {
-	g.t.Helper()
-	for deadline := time.Now().Add(10 * time.Second); !ok(); time.Sleep(time.Millisecond) {
+// within polls until ok.
+func within(t testing.TB, what string, ok func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(15 * time.Second); !ok(); time.Sleep(time.Millisecond) {
 		if time.Now().After(deadline) {
-			g.t.Fatalf("not in time: %s", what)
+			t.Fatalf("not in time: %s", what)
 		}
 	}
+}
+
+func (g *rig) eventually(what string, ok func() bool) {
+	g.t.Helper()
+	within(g.t, what, ok)
 }
 
 // idle checks that nothing is left in the ledger.

@@ -9,7 +9,6 @@ import (
 	"net/http"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -18,16 +17,6 @@ import (
 	"github.com/warmpath/warmpath/libs/daemon"
 	"github.com/warmpath/warmpath/libs/fleet"
 )
-
-// within polls until ok.
-func within(t *testing.T, what string, ok func() bool) {
-	t.Helper()
-	for deadline := time.Now().Add(15 * time.Second); !ok(); time.Sleep(5 * time.Millisecond) {
-		if time.Now().After(deadline) {
-			t.Fatalf("not in time: %s", what)
-		}
-	}
-}
 
 // running is a router started by Run, with a NATS server of its own.
 type running struct {
