@@ -445,13 +445,36 @@ func TestAFirstByteLetsTheNextIn(t *testing.T) {
 	g.idle()
 }
 
-// An engine that has no room is passed over, though it is the warm one.
+// An engine that has no room is passed over, though it is the warm one: by the pool's objective or the request's own.
 func TestAFullEngineIsPassedOver(t *testing.T) {
-	g := newRig(t, Config{SLO: oneAtATime})
+	none := func(*http.Request) {}
+	say := func(name string) func(*http.Request) { return func(r *http.Request) { r.Header.Set(name, "0.001") } }
+	for name, c := range map[string]struct {
+		slo    SLO
+		change func(*http.Request)
+		passed bool
+	}{
+		"no objective":  {SLO{}, none, false},
+		"of the pool":   {oneAtATime, none, true},
+		"of one":        {SLO{}, say("X-Llm-D-Slo-Tpot-Ms"), true},
+		"in old words":  {SLO{ITL: time.Hour}, say("X-Slo-Tpot-Ms"), true},
+		"in wrong ones": {SLO{}, func(r *http.Request) { r.Header.Set("X-Llm-D-Slo-Tpot-Ms", "NaN") }, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			if first, second := twoAlike(t, c.slo, c.change); (first != second) != c.passed {
+				t.Errorf("they went to %s and %s", first, second)
+			}
+		})
+	}
+}
+
+// twoAlike are the engines of two requests with one prompt, of which the first decodes when the second comes.
+func twoAlike(t *testing.T, slo SLO, change func(*http.Request)) (first, second string) {
+	g := newRig(t, Config{SLO: slo})
 	one, goOne := g.addHeld("e1")
 	two, goTwo := g.addHeld("e2")
 	var wait sync.WaitGroup
-	ask := func() { g.post("/v1/completions", lengthy(1)) }
+	ask := func() { g.post("/v1/completions", lengthy(1), change) }
 	next := func() string {
 		select {
 		case <-one:
@@ -461,18 +484,16 @@ func TestAFullEngineIsPassedOver(t *testing.T) {
 		}
 	}
 	wait.Go(ask)
-	first := next()
+	first = next()
 	on := map[string]chan struct{}{"e1": goOne, "e2": goTwo}
 	on[first] <- struct{}{} // it decodes from now on
 	p := g.rt.pool(poolRecord.ID)
 	g.eventually("a first byte", func() bool { return p.Loads()["id-"+first].DecodeContext > 0 })
 	wait.Go(ask)
-	if second := next(); second == first {
-		t.Errorf("both went to %s", first)
-	}
-	for _, c := range on {
-		c <- struct{}{}
-		c <- struct{}{}
-	}
+	second = next()
+	on[first] <- struct{}{}
+	on[second] <- struct{}{}
+	on[second] <- struct{}{}
 	wait.Wait()
+	return first, second
 }

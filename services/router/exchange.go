@@ -53,7 +53,7 @@ func (rt *router) exchange(w http.ResponseWriter, r *http.Request, q *request) {
 		rt.refuse(w, e)
 		return
 	}
-	x.wish.Gate, x.wish.Split = x.pool.door.Gate, x.splitter()
+	x.wish.Gate, x.wish.Split = ledger.GateFor(rt.cfg.SLO.TTFT, q.slo.ITL), x.splitter()
 	if e = x.choose(r.Context(), took); e != nil {
 		rt.refuse(w, e)
 		return

@@ -35,6 +35,7 @@ type request struct {
 
 	caller caller
 	visit  door.Visit
+	slo    SLO
 	charge tenants.Charge
 	prompt int // tokens of the prompt and the answer, once they are known
 	output int

@@ -146,9 +146,10 @@ func (rt *router) admit(ctx context.Context, answer http.Header, q *request) *op
 	}
 	p := rt.pool(q.pool.ID)
 	p.count(func(t *totals) { t.arrivals++ })
+	q.slo = rt.sloOf(q.header)
 	q.visit = door.Visit{
 		Tenant: q.caller.flow, Band: q.caller.band, Model: q.model, Bytes: len(q.body.Raw), Arrived: q.arrived,
-		TTFT: rt.ttftOf(q.header), Guess: p.cost(q),
+		TTFT: q.slo.TTFT, Guess: p.cost(q),
 	}
 	if e := rt.spend(ctx, answer, q); e != nil {
 		return e

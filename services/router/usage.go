@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"net/http"
@@ -104,15 +105,13 @@ func (x *exchange) booked(now time.Time) {
 	x.predicted = now.Sub(x.q.arrived) + x.res.Predicted()
 }
 
-// ttftOf is the TTFT that one request should keep: what its client says, or else the pool's. It moves the request in the
-// turn of its own tenant only, so that anybody may say it.
-func (rt *router) ttftOf(h http.Header) time.Duration {
-	for _, name := range []string{"X-Llm-D-Slo-Ttft-Ms", "X-Slo-Ttft-Ms"} {
-		if d := milliseconds(h.Get(name)); d > 0 {
-			return d
-		}
+// sloOf is what one request should keep: what its client says, or else the pool's. The TTFT moves it in the turn of its own
+// tenant only, and for its ITL it passes engines over that are too full, so that anybody may say both.
+func (rt *router) sloOf(h http.Header) SLO {
+	own := func(name string, pool time.Duration) time.Duration {
+		return cmp.Or(milliseconds(h.Get("X-Llm-D-Slo-"+name)), milliseconds(h.Get("X-Slo-"+name)), pool)
 	}
-	return rt.cfg.SLO.TTFT
+	return SLO{TTFT: own("Ttft-Ms", rt.cfg.SLO.TTFT), ITL: own("Tpot-Ms", rt.cfg.SLO.ITL)}
 }
 
 // milliseconds reads a number of them, within a day; 0 is none.
