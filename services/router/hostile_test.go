@@ -13,6 +13,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 
 	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/services/router/ledger"
 )
 
 // What clients and engines may do to one another's cost, without meaning well.
@@ -75,6 +76,13 @@ func (g *rig) left() fleet.Budget {
 	return s.Left
 }
 
+// settles waits until so much is left: the charge is corrected when the request has ended.
+func (g *rig) settles(what string, want fleet.Budget) {
+	g.t.Helper()
+	g.idle()
+	g.eventually(fmt.Sprintf("%s: %+v are left, and it should be %+v", what, g.left(), want), func() bool { return g.left() == want })
+}
+
 func (g *rig) withBudget() {
 	g.setKeys(fleet.APIKey{Tenant: "b", TokensPerMinute: 1000, RequestsPerMinute: 1000})
 	for time.Now().Second() > 50 { // a minute that ends in the middle would be another budget
@@ -100,10 +108,7 @@ func TestWhoLeavesPaysForThePrompt(t *testing.T) {
 	e.now(t)
 	leave()
 	<-ended
-	g.idle()
-	if got, want := g.left(), (fleet.Budget{Requests: 999, Tokens: 900}); got != want {
-		t.Errorf("left %+v, want %+v", got, want)
-	}
+	g.settles("a client that left", fleet.Budget{Requests: 999, Tokens: 900})
 }
 
 // What an engine refuses for what it is counts as a request; what nobody could serve costs nothing.
@@ -122,10 +127,7 @@ func TestWhatIsNotServedCostsNoTokens(t *testing.T) {
 			server.Close()
 		}
 		g.ask(strings.Repeat("y", 398), "key-of-b")
-		g.idle()
-		if got := g.left(); got != want {
-			t.Errorf("after %d: left %+v, want %+v", status, got, want)
-		}
+		g.settles(fmt.Sprint("status ", status), want)
 	}
 }
 
@@ -141,10 +143,7 @@ func TestUsageThatCannotBeTrueIsNone(t *testing.T) {
 		if resp, body := g.ask(strings.Repeat("y", 398), "key-of-b"); resp.StatusCode != 200 || !strings.Contains(body, usage) {
 			t.Errorf("%d %s", resp.StatusCode, body)
 		}
-		g.idle()
-		if got := g.left(); got.Tokens != 900 {
-			t.Errorf("with usage %s %d tokens are left", usage, got.Tokens)
-		}
+		g.settles(usage, fleet.Budget{Requests: 999, Tokens: 900})
 	}
 }
 
@@ -243,4 +242,96 @@ func TestTransferParametersAreNotSmuggled(t *testing.T) {
 		t.Errorf("without: %d %s", resp.StatusCode, body)
 	}
 	g.idle()
+}
+
+// A proxy that is trusted orders its requests within the bands there are, and no higher.
+func TestPrioritiesAreBounded(t *testing.T) {
+	g := newRig(t, Config{})
+	g.setKeys(fleet.APIKey{Tenant: "proxy", Trusted: true})
+	for said, want := range map[string]int{"1000": fleet.MostPriority, "-1000": -fleet.MostPriority, "7": 7, "x": 0} {
+		h := http.Header{"Authorization": {"Bearer key-of-proxy"}, http.CanonicalHeaderKey(priorityHeader): {said}}
+		if c, e := g.rt.authenticate(h, time.Now()); e != nil || c.band != want {
+			t.Errorf("%s is %d, %v", said, c.band, e)
+		}
+	}
+}
+
+// Metrics name so many tenants and no more, and go on to name those they have.
+func TestTenantsInMetricsAreBounded(t *testing.T) {
+	m := newMetrics(nil)
+	named := map[string]bool{}
+	for i := range 3 * mostTenants {
+		named[m.tenant(fmt.Sprint(i%(2*mostTenants)))] = true
+	}
+	if len(named) != mostTenants+1 || !named["other"] || m.tenant("0") != "0" || m.tenant("") != "none" {
+		t.Errorf("%d are named", len(named))
+	}
+}
+
+// Prompts that are read only to free their blocks are bounded, and one that is not read does not count.
+func TestPromptsReadForNobodyAreBounded(t *testing.T) {
+	g := newRig(t, Config{})
+	x := &exchange{rt: g.rt, res: &ledger.Reservation{Engine: fleet.Engine{ID: "d"}}} // without a request to send
+	g.rt.given.now.Store(maxAbandoned)
+	x.abandon(t.Context())
+	if n := g.rt.given.now.Load(); n != maxAbandoned {
+		t.Errorf("%d count", n)
+	}
+	g.rt.given.now.Store(0)
+	x.apart.by.ID = "d"
+	x.abandon(t.Context())
+	if n := g.rt.given.now.Load(); n != 0 {
+		t.Errorf("%d count of an engine that needs not read from itself", n)
+	}
+}
+
+// A prefill engine that hangs is left as any other: the prompt is computed elsewhere, and its client learns nothing of it.
+func TestAHungPrefillEngineIsLeft(t *testing.T) {
+	g, w := newRig(t, Config{Policy: "round-robin"}), &witness{}
+	var asked atomic.Int64
+	g.addEngine("d", w.engine("d", plain(decodeAnswer)), role(fleet.Decode))
+	g.addEngine("p0", hung(&asked), role(fleet.Prefill))
+	g.addEngine("p1", w.engine("p1", plain(prefillAnswer)), role(fleet.Prefill))
+	status := make(chan int, 1)
+	go func() {
+		resp, _ := g.post("/v1/completions", longBody(""))
+		status <- resp.StatusCode
+	}()
+	g.eventually("asked", func() bool { return asked.Load() == 1 })
+	g.later(15 * time.Second) // suspected: the probe takes its two seconds
+	select {
+	case got := <-status:
+		if outcome := g.outcome(); got != 200 || outcome != splitRetried || names(w.took()) != "p1 d" {
+			t.Errorf("%d, outcome %s", got, outcome)
+		}
+	case <-time.After(20 * time.Second):
+		t.Fatal("the request waits for the hung engine")
+	}
+}
+
+// Who bills reads what each tenant used of each model.
+func TestUsageIsCountedByTenantAndModel(t *testing.T) {
+	g := newRig(t, Config{Metrics: prometheus.NewRegistry()})
+	g.setKeys(fleet.APIKey{Tenant: "a"}, fleet.APIKey{Tenant: "proxy", Trusted: true})
+	g.addEngine("e1", plain(okAnswer))
+	for range 2 {
+		g.ask("x", "key-of-a")
+	}
+	g.idle()
+	r, _ := http.NewRequest(http.MethodGet, g.url+"/metrics", nil)
+	r.Header.Set("Authorization", "Bearer key-of-proxy")
+	resp, err := http.DefaultClient.Do(r)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer resp.Body.Close()
+	page, err := io.ReadAll(resp.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for kind, n := range map[string]int{"prompt": 14, "cached": 8, "completion": 10} {
+		if want := fmt.Sprintf("warmpath_router_tokens_total{kind=%q,model=%q,tenant=\"a\"} %d\n", kind, model, n); !strings.Contains(string(page), want) {
+			t.Errorf("no %s", want)
+		}
+	}
 }
