@@ -74,6 +74,20 @@ type Trial struct {
 	Deaf Quality `json:"deaf"`
 }
 
+// lag is how many times as long as its placements make it a client may wait where the machine keeps up.
+const lag = 1.4
+
+// KeptUp says whether the machine was quick enough for the trial's pace: clients waited hardly longer than the
+// placements made them. Where it was not, routers saw late what engines did, and chose by that.
+func (t *Trial) KeptUp() bool {
+	for _, q := range []*Quality{&t.One, &t.Told, &t.Deaf} {
+		if q.Measured > lag*q.TTFTMean {
+			return false
+		}
+	}
+	return true
+}
+
 // Gap is how much more of something several routers have than one, as a share of what one has: the mean over trials,
 // and its 95 % interval.
 type Gap struct {
@@ -89,6 +103,7 @@ type Routers struct {
 	Told    map[string]Gap `json:"told"` // by figure: goodput, ttft_mean, ttft_p90, hit_ratio
 	Deaf    map[string]Gap `json:"deaf"`
 	Trials  []Trial        `json:"trials"`
+	TooBusy int            `json:"too_busy"` // trials that the machine did not keep up with; they are in nothing above
 }
 
 // figures of a Quality that are compared.
@@ -102,8 +117,12 @@ var figures = []struct {
 	{"hit_ratio", func(q *Quality) float64 { return q.HitRatio }},
 }
 
-// Add takes in a trial.
+// Add takes in a trial, or counts it where the machine did not keep up.
 func (r *Routers) Add(t Trial) {
+	if !t.KeptUp() {
+		r.TooBusy++
+		return
+	}
 	r.Trials = append(r.Trials, t)
 	r.Told, r.Deaf = r.gaps(func(t *Trial) *Quality { return &t.Told }), r.gaps(func(t *Trial) *Quality { return &t.Deaf })
 }
@@ -147,7 +166,8 @@ func (r *Routers) Table(w io.Writer) error {
 	if err := t.Flush(); err != nil {
 		return fmt.Errorf("write table: %w", err)
 	}
-	_, err := fmt.Fprintf(w, "means of %d trials; below them, against one router, with 95 %% intervals of pairs\n", len(r.Trials))
+	_, err := fmt.Fprintf(w, "means of %d trials; below them, against one router, with 95 %% intervals of pairs; %d more left out: this machine was too busy\n",
+		len(r.Trials), r.TooBusy)
 	return err
 }
 

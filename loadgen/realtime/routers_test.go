@@ -93,6 +93,11 @@ func TestRoutersAreComparedInPairs(t *testing.T) {
 			t.Errorf("%s: %v, want %v", name, c.got, c.want)
 		}
 	}
+	busy := Trial{One: q(1, 1), Told: q(.1, 10), Deaf: q(.1, 10)}
+	busy.Told.Measured = 15
+	if r.Add(busy); len(r.Trials) != 2 || r.TooBusy != 1 || r.Told["goodput"].Mean < 0 {
+		t.Errorf("a trial that the machine did not keep up with counts: %+v", r)
+	}
 	if ci := r.Told["ttft_mean"].CI95; !(ci[0] < .01 && ci[1] > .03) { // two trials that are .02 apart say little
 		t.Errorf("interval %v", ci)
 	}
@@ -100,7 +105,7 @@ func TestRoutersAreComparedInPairs(t *testing.T) {
 	if err := r.Table(&out); err != nil {
 		t.Fatal(err)
 	}
-	for _, want := range []string{"2 deaf", "+100.0 %", "-20.0 %", "+2.0 %", "2 trials"} {
+	for _, want := range []string{"2 deaf", "+100.0 %", "-20.0 %", "+2.0 %", "2 trials", "1 more left out"} {
 		if !strings.Contains(out.String(), want) {
 			t.Errorf("no %q in\n%s", want, out.String())
 		}

@@ -31,7 +31,7 @@ func TestTwoRoutersServeATraceLikeOne(t *testing.T) {
 			t.Skip("under the race detector services are slower than such engines: it sees races, no quality")
 		case told.TTFTMean <= worse*one.TTFTMean && deaf.TTFTMean > worse*one.TTFTMean && deaf.Goodput < min(one.Goodput, told.Goodput):
 			return
-		case keptUp(one) && keptUp(told) && keptUp(deaf):
+		case got.KeptUp():
 			t.Fatalf("mean TTFT and goodput: one router %.3f s, %.3f, two %.3f s, %.3f, two that do not hear each other %.3f s, %.3f",
 				one.TTFTMean, one.Goodput, told.TTFTMean, told.Goodput, deaf.TTFTMean, deaf.Goodput)
 		}
@@ -40,9 +40,6 @@ func TestTwoRoutersServeATraceLikeOne(t *testing.T) {
 	}
 	t.Skip("NOT TESTED: three times the machine was too busy for engines at this pace")
 }
-
-// keptUp says whether clients waited no longer than the placements made them.
-func keptUp(q *realtime.Quality) bool { return q.Measured < 1.4*q.TTFTMean }
 
 func placements(t *testing.T, c *routersCheck) realtime.Trial {
 	t.Helper()
@@ -54,10 +51,8 @@ func placements(t *testing.T, c *routersCheck) realtime.Trial {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := realtime.Routers{Routers: c.routers}
-	r.Add(got)
-	if err := r.Table(t.Output()); err != nil {
-		t.Fatal(err)
+	for name, q := range map[string]*realtime.Quality{"one": &got.One, "two": &got.Told, "two deaf": &got.Deaf} {
+		t.Logf("%s: mean TTFT %.3f s (measured %.3f s), goodput %.3f, hit ratio %.3f", name, q.TTFTMean, q.Measured, q.Goodput, q.HitRatio)
 	}
 	if got.One.TTFTMean <= 0 || got.Told.TTFTMean <= 0 || got.Deaf.TTFTMean <= 0 || got.One.HitRatio <= 0 {
 		t.Errorf("not measured: %+v", got)
