@@ -23,7 +23,7 @@ func TestTwoRoutersServeATraceLikeOne(t *testing.T) {
 	if underRace {
 		c.trace.seconds = 8
 	}
-	for range 3 {
+	for range 2 {
 		got := placements(t, &c)
 		one, told, deaf := &got.One, &got.Told, &got.Deaf
 		switch {
@@ -38,7 +38,7 @@ func TestTwoRoutersServeATraceLikeOne(t *testing.T) {
 		t.Log("the machine was too busy: again")
 		c.trace.seed++
 	}
-	t.Skip("NOT TESTED: three times the machine was too busy for engines at this pace")
+	t.Skip("NOT TESTED: twice the machine was too busy for engines at this pace")
 }
 
 func placements(t *testing.T, c *routersCheck) realtime.Trial {
