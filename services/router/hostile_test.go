@@ -84,10 +84,14 @@ func (g *rig) settles(what string, want fleet.Budget) {
 }
 
 func (g *rig) withBudget() {
+	g.holdTheMinute()
 	g.setKeys(fleet.APIKey{Tenant: "b", TokensPerMinute: 1000, RequestsPerMinute: 1000})
-	for time.Now().Second() > 50 { // a minute that ends in the middle would be another budget
-		time.Sleep(100 * time.Millisecond)
-	}
+}
+
+// holdTheMinute stops the clock of budgets: a minute that ended in the middle would be another budget.
+func (g *rig) holdTheMinute() {
+	now := time.Now()
+	g.rt.wall = func() time.Time { return now }
 }
 
 // Whoever sends prompts and leaves before the first byte has the engines compute them all the same.

@@ -94,6 +94,7 @@ type router struct {
 	bus      sender
 	scorers  scorers.Clients
 	bodyTime time.Duration
+	wall     func() time.Time // in whose minutes budgets are spent
 	engines  engines.Client
 	retries  retryBudget
 	keys     tenants.Keys
@@ -180,8 +181,8 @@ func newRouter(cfg Config) (*router, error) {
 	rt := &router{
 		cfg: cfg, policy: name, started: time.Now(), log: cfg.Log, metrics: newMetrics(cfg.Metrics),
 		instance: strings.NewReplacer(".", "-", "*", "-", ">", "-", " ", "-").Replace(cfg.Instance),
-		engines:  engines.Client{RoundTripper: engines.NewTransport(), Key: cfg.EngineKey}, bodyTime: bodyTime, pools: make(map[string]*pool),
-		memory: bodies.NewMemory(cfg.BodyBytes),
+		engines:  engines.Client{RoundTripper: engines.NewTransport(), Key: cfg.EngineKey}, bodyTime: bodyTime, wall: time.Now,
+		pools: make(map[string]*pool), memory: bodies.NewMemory(cfg.BodyBytes),
 	}
 	rt.budgets = tenants.Budgets{Store: noStore{}, Routers: rt.routers, Blind: rt.metrics.blind.Inc}
 	rt.peers = rt.newPeers()

@@ -101,7 +101,7 @@ func (rt *router) serve(w http.ResponseWriter, r *http.Request, kind scorerv1.Ki
 	if e == nil {
 		defer q.body.Release()
 		taken = rt.memory.Keep(taken, int64(len(q.body.Raw)))
-		defer q.settle()
+		defer func() { q.settle(rt.wall()) }()
 		defer func() { q.visit.Leave(q.output) }()
 		e = rt.admit(r.Context(), w.Header(), q)
 	}

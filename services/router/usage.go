@@ -37,7 +37,7 @@ func (rt *router) spend(ctx context.Context, answer http.Header, q *request) *op
 	if key == nil {
 		return nil
 	}
-	now := time.Now()
+	now := rt.wall()
 	cost := int64(q.visit.Guess.Prompt + q.visit.Guess.Output)
 	charge, left, ok := rt.budgets.Spend(ctx, key, cost, now)
 	q.charge = charge
@@ -90,12 +90,12 @@ func (x *exchange) account(output int) {
 
 // settle corrects what the tenant of a request was charged, when it has ended. What was not served costs nothing; a
 // request that its engine refused for what it is counts as a request.
-func (q *request) settle() {
+func (q *request) settle(now time.Time) {
 	if !q.pays {
-		q.charge.Undo(time.Now())
+		q.charge.Undo(now)
 		return
 	}
-	q.charge.Settle(int64(q.prompt+q.output), time.Now())
+	q.charge.Settle(int64(q.prompt+q.output), now)
 }
 
 // booked tells the door that the request has an engine, and notes when the first byte is expected: what has passed, and
