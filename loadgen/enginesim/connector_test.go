@@ -207,13 +207,9 @@ func TestAClientThatLeavesFreesThePrefillEngine(t *testing.T) {
 	prefill := start(t, Options{Name: "p", Lease: forget})
 	decode := start(t, Options{Blocks: 8, Profile: Profile{Base: 3_600_000}}) // busy for an hour
 	busy, stop := newClient(t, decode, "busy", `{"prompt":"`+kvPrompt+`","max_tokens":9}`)
-	for decode.Stats().Free == 8 {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "the busy request in the engine", func() bool { return decode.Stats().Free != 8 })
 	held, leave := newClient(t, decode, legID, decodeBody(handOver(t, prefill)))
-	for decode.Stats().Waiting == 0 {
-		time.Sleep(time.Millisecond)
-	}
+	eventually(t, "a request that waits for its KV", func() bool { return decode.Stats().Waiting != 0 })
 	if s := prefill.Stats(); s.Pinned != 7 {
 		t.Errorf("freed before anybody fetched it: %+v", s)
 	}

@@ -71,7 +71,8 @@ func row(ctx context.Context, l *lab, size, connections, requests int) (r Row, e
 		return r, err
 	}
 	r.Rate /= 2
-	each := max(1, requests/rounds/connections)
+	turns := rounds * connections
+	each := (requests + turns - 1) / turns // no fewer than asked for
 	var straight, whole, scoring, less []float64
 	var failed error
 	var used spent
