@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/warmpath/warmpath/loadgen/enginesim"
 )
@@ -128,16 +129,22 @@ func TestNobodyWaitsForARender(t *testing.T) {
 	}
 	w := setup{engines: 2, engine: func(_ int, o *enginesim.Options) { o.Rendering = hang }}.start(t)
 	talks := chats(6, 96)
+	ask := func(i int) {
+		if _, err := w.ask(fmt.Sprint("slow-", i), talks[i%len(talks)].turn(nil), 4, true); err != nil {
+			t.Error(err)
+		}
+	}
 	var all sync.WaitGroup
 	for i := range talks {
-		all.Go(func() {
-			if _, err := w.ask(fmt.Sprint("slow-", i), talks[i].turn(nil), 4, true); err != nil {
-				t.Error(err)
-			}
-		})
+		all.Go(func() { ask(i) })
 	}
 	all.Wait()
-	_, records := w.history(len(talks))
+	// On a busy machine all of these may be given up before they begin.
+	sent := len(talks)
+	for end := time.Now().Add(time.Minute); asked.Load() == 0 && time.Now().Before(end); sent++ {
+		ask(sent)
+	}
+	_, records := w.history(sent)
 	for _, r := range records {
 		if !r.Unknown {
 			t.Errorf("%s was scored with tokens by %s", r.RequestID, r.Source)
@@ -145,8 +152,8 @@ func TestNobodyWaitsForARender(t *testing.T) {
 	}
 	slow := w.counted("warmpath_scorer_unknown_total", "reason", "tokenizer too slow")
 	unscored := w.counted("warmpath_router_unknown_scores_total")
-	if slow == 0 || unscored != float64(len(talks)) { // a score that the router gave up before it began is counted there alone
-		t.Errorf("of %d chats %v were counted as too slow, %v as unscored", len(talks), slow, unscored)
+	if slow == 0 || unscored != float64(sent) { // a score that the router gave up before it began is counted there alone
+		t.Errorf("of %d chats %v were counted as too slow, %v as unscored", sent, slow, unscored)
 	}
 	if asked.Load() == 0 {
 		t.Error("no engine was asked to render")

@@ -27,6 +27,7 @@ type Options struct {
 	Requests int      // of each row and way; 2,000
 	Seconds  float64  // of each part that has a length; 8
 	Streams  int      // at once; 1,000
+	Late     float64  // share of requests that the scorer may answer too late for want of a core; .01
 	Profile  string   // folder for processor profiles of the router, one a part; "" is none
 
 	// Before is called before each part.
@@ -125,6 +126,9 @@ func (o Options) complete() (Options, error) {
 	if o.Requests == 0 {
 		o.Requests = 2000
 	}
+	if o.Late == 0 {
+		o.Late = .01
+	}
 	if o.Seconds == 0 {
 		o.Seconds = 8
 	}
@@ -188,7 +192,7 @@ func Run(ctx context.Context, o Options, f *Figures) error {
 }
 
 func runPart(ctx context.Context, p part, o Options, f *Figures) error {
-	l, err := newLab(ctx, o.Self, load{Sizes: p.sizes, Engines: p.engines})
+	l, err := newLab(ctx, o, load{Sizes: p.sizes, Engines: p.engines})
 	if err != nil {
 		return err
 	}

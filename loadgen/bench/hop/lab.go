@@ -29,12 +29,13 @@ type lab struct {
 	engines  []string // addresses
 	payloads map[string]*payload
 	numbers  atomic.Uint64 // of requests
+	late     float64       // share of requests that may be unscored
 	read     uint64        // sequence of the last record that was read
 }
 
-func newLab(ctx context.Context, self []string, what load) (*lab, error) {
-	l := &lab{load: what, pool: fleet.PoolID(modelID)}
-	if err := l.start(ctx, self); err != nil {
+func newLab(ctx context.Context, o Options, what load) (*lab, error) {
+	l := &lab{load: what, late: o.Late, pool: fleet.PoolID(modelID)}
+	if err := l.start(ctx, o.Self); err != nil {
 		l.close()
 		return nil, err
 	}
@@ -201,14 +202,14 @@ func (l *lab) records(ctx context.Context, n int) (found map[string]record, unsc
 	return found, unscored, err
 }
 
-// scored fails where more than one request in a hundred was not scored.
+// scored fails where more requests than may be were not scored.
 func (l *lab) scored(ctx context.Context, n int) error {
 	_, unscored, err := l.records(ctx, n)
-	return errors.Join(err, few(unscored, n))
+	return errors.Join(err, l.few(unscored, n))
 }
 
-func few(unscored, n int) error {
-	if 100*unscored > n {
+func (l *lab) few(unscored, n int) error {
+	if float64(unscored) > l.late*float64(n) {
 		return fmt.Errorf("%d of %d requests: %w", unscored, n, errUnscored)
 	}
 	return nil

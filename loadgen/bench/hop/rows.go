@@ -108,7 +108,7 @@ func row(ctx context.Context, l *lab, size, connections, requests int) (r Row, e
 		}
 	}
 	r.Requests = len(whole)
-	if err := few(r.Unscored, r.Requests); err != nil {
+	if err := l.few(r.Unscored, r.Requests); err != nil {
 		r.Errors, failed = r.Errors+1, err
 	}
 	r.CPU, r.Allocations = 1e6*used.cpu/float64(r.Requests), used.allocs/float64(r.Requests)
