@@ -8,7 +8,6 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
-	"maps"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
@@ -145,18 +144,25 @@ func (a *autoscaler) decide(v *fleet.View, now time.Time) {
 	}
 	for id := range v.Pools {
 		p := a.pool(id)
-		o := decide.Observation{Blind: p.routers.blind(alive, now), Replicas: make(map[decide.Role]int)}
-		o.Uncached, o.Output, o.Queued = p.routers.uncached, p.routers.output, p.routers.queued()
+		o := decide.Observation{Replicas: make(map[decide.Role]decide.Replicas)}
+		o.Routers.Uncached, o.Routers.Output, o.Routers.Queued = p.routers.uncached, p.routers.output, int(p.routers.queued())
+		if p.routers.blind(alive, now) == "" {
+			o.Routers.Heard = now
+		}
 		for _, e := range v.InPool(id) {
 			if e.State != fleet.Gone && e.Rank == 0 { // a replica of several ranks is one
-				o.Replicas[decide.Role(e.Role)]++
+				r := o.Replicas[decide.Role(e.Role)]
+				r.Read, r.Desired, r.Ready = now, r.Desired+1, r.Ready+1
+				o.Replicas[decide.Role(e.Role)] = r
 			}
 		}
 		var d decide.Decision
 		p.state, d = p.state.Decide(o, now)
 		a.metrics.decided(id, &p.last, &d)
-		if d.Held != p.last.Held || !maps.Equal(d.Desired, p.last.Desired) {
-			a.log.Info("desired replicas changed", "pool", id, "desired", d.Desired, "was", p.last.Desired, "why", d.Why)
+		for role, r := range d.Roles {
+			if r.Target != p.last.Roles[role].Target {
+				a.log.Info("desired replicas changed", "pool", id, "role", role, "desired", r.Target, "rule", r.Rule)
+			}
 		}
 		p.last = d
 	}

@@ -37,22 +37,14 @@ func newMetrics(reg prometheus.Registerer) *metrics {
 }
 
 func (m *metrics) decided(pool string, before, d *decide.Decision) {
-	for role := range before.Desired {
-		if _, ok := d.Desired[role]; !ok {
+	for role := range before.Roles {
+		if _, ok := d.Roles[role]; !ok {
 			m.desired.DeleteLabelValues(pool, string(role))
 		}
 	}
-	for role, n := range d.Desired {
-		m.desired.WithLabelValues(pool, string(role)).Set(float64(n))
+	for role, r := range d.Roles {
+		m.desired.WithLabelValues(pool, string(role)).Set(float64(r.Target))
 	}
-	if d.Held {
-		m.held.WithLabelValues(pool).Set(1)
-		m.demand.DeletePartialMatch(prometheus.Labels{"pool": pool})
-		return
-	}
-	m.held.WithLabelValues(pool).Set(0)
-	m.demand.WithLabelValues(pool, "uncached").Set(d.Uncached)
-	m.demand.WithLabelValues(pool, "output").Set(d.Output)
 }
 
 func (m *metrics) forget(pool string) {
