@@ -4,6 +4,7 @@ import (
 	"context"
 	"log/slog"
 	"net/url"
+	"slices"
 	"strconv"
 	"testing"
 	"time"
@@ -200,6 +201,45 @@ func TestSendReachesListeners(t *testing.T) {
 	}
 	if g := next(t, got); g != "report.p.r x" {
 		t.Errorf("got %q", g)
+	}
+}
+
+// A stream that an earlier release made keeps decisions of the autoscaler too, and what it has.
+func TestEnsureAddsSubjects(t *testing.T) {
+	t.Parallel()
+	s := start(t)
+	c, err := Connect(t.Context(), s.URL(), Options{Log: slog.New(slog.DiscardHandler)})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(c.Close)
+	old := jetstream.StreamConfig{Name: Requests, Subjects: []string{AllRequests, "other.*"}, MaxBytes: 5 << 20}
+	if _, err := c.js.CreateStream(t.Context(), old); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := c.js.Publish(t.Context(), RequestSubject("p"), []byte("kept")); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := c.Ensure(t.Context(), Sizes{}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	info, err := c.streamInfo(t.Context(), Requests)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []string{AllRequests, "other.*", AllScales}
+	if got := info.Config; !slices.Equal(got.Subjects, want) || got.MaxBytes != old.MaxBytes || info.State.Msgs != 1 {
+		t.Errorf("it has subjects %v, %d bytes, %d messages", got.Subjects, got.MaxBytes, info.State.Msgs)
+	}
+	if err := c.Append(t.Context(), ScaleSubject("p"), []byte("{}")); err != nil {
+		t.Fatal(err)
+	}
+	for state := (StreamState{}); state.Last < 2; {
+		if state, err = c.StreamState(deadline(t), Requests); err != nil {
+			t.Fatal(err)
+		}
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/nats-io/nats.go/jetstream"
@@ -25,8 +26,8 @@ type Sizes struct {
 	Requests int64 // 0 is 2 GiB
 }
 
-// Ensure creates the streams and key-value buckets that do not exist; those that do are left as they are. Any process
-// may call it, at the same time as others.
+// Ensure creates the streams and key-value buckets that do not exist; those that do are left as they are, but for
+// subjects that an earlier release did not have. Any process may call it, at the same time as others.
 func (c *Conn) Ensure(ctx context.Context, s Sizes) error {
 	if s.Events == 0 {
 		s.Events = 1 << 30
@@ -36,7 +37,7 @@ func (c *Conn) Ensure(ctx context.Context, s Sizes) error {
 	}
 	streams := []jetstream.StreamConfig{
 		{Name: Events, Subjects: []string{AllEvents}, MaxAge: eventsAge, MaxBytes: s.Events},
-		{Name: Requests, Subjects: []string{AllRequests}, MaxAge: requestsAge, MaxBytes: s.Requests},
+		{Name: Requests, Subjects: []string{AllRequests, AllScales}, MaxAge: requestsAge, MaxBytes: s.Requests},
 	}
 	for _, cfg := range streams {
 		cfg.Storage, cfg.Discard = jetstream.FileStorage, jetstream.DiscardOld
@@ -65,7 +66,10 @@ func (c *Conn) Ensure(ctx context.Context, s Sizes) error {
 // ensureStream finds room for a stream by trying: the server reserves MaxBytes when a stream is created and does not
 // say how much it has. It asks for twice the size, halves while refused, and keeps half of what it got.
 func (c *Conn) ensureStream(ctx context.Context, cfg jetstream.StreamConfig) error {
-	_, err := c.js.Stream(ctx, cfg.Name)
+	old, err := c.js.Stream(ctx, cfg.Name)
+	if err == nil {
+		return c.addSubjects(ctx, old.CachedInfo().Config, cfg.Subjects)
+	}
 	if !errors.Is(err, jetstream.ErrStreamNotFound) {
 		return err
 	}
@@ -86,6 +90,23 @@ func (c *Conn) ensureStream(ctx context.Context, cfg jetstream.StreamConfig) err
 	wanted.MaxBytes /= 2
 	if _, err := c.js.UpdateStream(ctx, wanted); err != nil {
 		return fmt.Errorf("give back what it needs not: %w", err)
+	}
+	return nil
+}
+
+// addSubjects lets a stream that exists keep these subjects too.
+func (c *Conn) addSubjects(ctx context.Context, cfg jetstream.StreamConfig, subjects []string) error {
+	before := len(cfg.Subjects)
+	for _, s := range subjects {
+		if !slices.Contains(cfg.Subjects, s) {
+			cfg.Subjects = append(cfg.Subjects, s)
+		}
+	}
+	if len(cfg.Subjects) == before {
+		return nil
+	}
+	if _, err := c.js.UpdateStream(ctx, cfg); err != nil {
+		return fmt.Errorf("add subjects: %w", err)
 	}
 	return nil
 }

@@ -9,7 +9,7 @@ import (
 // The streams.
 const (
 	Events   = "EVENTS"   // deltas, claims, resets, snapshots, digests: kv.<pool>.<bucket>
-	Requests = "REQUESTS" // request and decision records: req.<pool>
+	Requests = "REQUESTS" // request and decision records: req.<pool>; the autoscaler's decisions: scale.<pool>
 )
 
 // The key-value buckets.
@@ -57,6 +57,12 @@ func RequestSubject(pool string) string { return "req." + pool }
 // AllRequests matches the request records of every pool.
 const AllRequests = "req.*"
 
+// ScaleSubject is where the autoscaler logs what it decides of a pool.
+func ScaleSubject(pool string) string { return "scale." + pool }
+
+// AllScales matches the autoscaler's decisions of every pool.
+const AllScales = "scale.*"
+
 // ReportSubject is where a router reports each second on a pool; "*" matches any.
 func ReportSubject(pool, router string) string { return "report." + pool + "." + router }
 
@@ -82,7 +88,7 @@ func ParseLedgerSubject(subject string) (pool string, ok bool) {
 
 // streamOf names the stream that keeps a subject.
 func streamOf(subject string) string {
-	if strings.HasPrefix(subject, "req.") {
+	if strings.HasPrefix(subject, "req.") || strings.HasPrefix(subject, "scale.") {
 		return Requests
 	}
 	return Events
