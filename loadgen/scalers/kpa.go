@@ -1,0 +1,70 @@
+package scalers
+
+import (
+	"time"
+)
+
+// What Knative sets (section 2.5 and 1.6; knative-serving config-autoscaler).
+const (
+	kpaStable    = 60 * time.Second // stable-window
+	kpaPanic     = 6 * time.Second  // 10 % of it: panic-window-percentage
+	kpaThreshold = 2                // panic-threshold-percentage, of what ready pods bear
+	kpaUp        = 1000             // max-scale-up-rate
+	kpaDown      = 2                // max-scale-down-rate
+	kpaTarget    = 70               // container-concurrency-target-default 100 at a utilisation of 70 %
+)
+
+// kpa is Knative's autoscaler: requests that are in a role's pods, and those that wait for one, over a target for each
+// pod. It counts requests and is blind to tokens; the published target is the platform's, so tuned has one of its own.
+type kpa struct {
+	target   float64
+	sampled  window
+	panicked time.Time // zero is calm
+	highest  int       // of this panic
+	spec     int
+}
+
+func newKPA(v *view, tuned bool) *kpa {
+	k := &kpa{target: kpaTarget, spec: v.current}
+	if tuned {
+		k.target = 2
+		if v.decodes() {
+			k.target = 60
+		}
+	}
+	return k
+}
+
+func (k *kpa) want(v *view, now time.Time) int {
+	total := float64(v.routers.Queued)
+	for _, e := range v.engines {
+		total += float64(e.Inflight)
+	}
+	k.sampled.add(now, total, kpaStable)
+	k.spec = k.next(max(1, len(v.engines)), now)
+	return k.spec
+}
+
+// next is what Knative's autoscaler wants of so many ready pods.
+func (k *kpa) next(ready int, now time.Time) int {
+	least, most := ready/kpaDown, ready*kpaUp
+	stable := min(max(ceil(k.sampled.mean(now.Add(-kpaStable))/k.target), least), most)
+	burst := ceil(k.sampled.mean(now.Add(-kpaPanic)) / k.target)
+	over := burst >= kpaThreshold*ready
+	burst = min(max(burst, least), most)
+	switch {
+	case over && k.panicked.IsZero():
+		k.panicked, k.highest = now, 0
+	case over:
+		k.panicked = now
+	case !k.panicked.IsZero() && now.Sub(k.panicked) > kpaStable:
+		k.panicked = time.Time{}
+	}
+	if k.panicked.IsZero() {
+		return max(1, stable)
+	}
+	if n := max(stable, burst); n > k.highest { // in panic it only rises
+		k.panicked, k.highest = now, n
+	}
+	return max(1, k.highest)
+}
