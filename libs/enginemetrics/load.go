@@ -12,11 +12,12 @@ import (
 var loadSeries = [][]byte{
 	[]byte("vllm:num_requests_running"), []byte("vllm:num_requests_waiting"), []byte("vllm:num_requests_waiting_by_reason"),
 	[]byte("vllm:kv_cache_usage_perc"), []byte("vllm:gpu_cache_usage_perc"),
-	[]byte("vllm:prompt_tokens_total"), []byte("vllm:generation_tokens_total"),
+	[]byte("vllm:prompt_tokens_total"), []byte("vllm:generation_tokens_total"), []byte("vllm:num_preemptions_total"),
+	[]byte("vllm:cache_config_info"),
 }
 
-// ParseLoad is Parse of what changes from second to second: Running, Waiting, KVUsage, PromptTokens and GenerationTokens.
-// It costs a tenth of Parse, as it passes over all other lines, the histograms, unread.
+// ParseLoad is Parse of what changes from second to second, and what it is held against: Running, Waiting, KVUsage,
+// PromptTokens, GenerationTokens, Preemptions and Cache. It costs a tenth of Parse, as it passes over all other lines, the histograms, unread.
 func ParseLoad(r io.Reader) ([]Snapshot, error) {
 	in := bufio.NewReaderSize(&io.LimitedReader{R: r, N: MaxBytes + 1}, 32<<10)
 	var kept bytes.Buffer

@@ -22,7 +22,7 @@ func TestParseLoadAgreesWithParse(t *testing.T) {
 		for i, s := range got {
 			w := whole[i]
 			if s.Rank != w.Rank || s.Running != w.Running || s.Waiting != w.Waiting || s.KVUsage != w.KVUsage ||
-				s.PromptTokens != w.PromptTokens || s.GenerationTokens != w.GenerationTokens {
+				s.PromptTokens != w.PromptTokens || s.GenerationTokens != w.GenerationTokens || s.Preemptions != w.Preemptions || s.Cache != w.Cache {
 				t.Errorf("rank %d: %+v, Parse says %+v", i, s, w)
 			}
 		}

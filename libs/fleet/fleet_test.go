@@ -195,10 +195,17 @@ func TestWatcherFollowsRecords(t *testing.T) {
 		t.Fatal(err)
 	}
 	until(t, w, "draining", func(v *View) bool { return v.Draining[e.ID] })
+	if m := w.View().Drains[e.ID]; m.Pool != pool.ID || m.Reason != "test" {
+		t.Errorf("the mark is %+v", m)
+	}
+	if err := Drain(t.Context(), c, pool.ID, e.ID, DrainRecord{Reason: "another"}); err != nil {
+		t.Fatal(err)
+	}
+	until(t, w, "another reason", func(v *View) bool { return v.Drains[e.ID].Reason == "another" })
 	if err := Undrain(t.Context(), c, pool.ID, e.ID); err != nil {
 		t.Fatal(err)
 	}
-	until(t, w, "not draining", func(v *View) bool { return !v.Draining[e.ID] })
+	until(t, w, "not draining", func(v *View) bool { return !v.Draining[e.ID] && len(v.Drains) == 0 })
 	e.State = Gone
 	if err := PutEngine(t.Context(), c, e); err != nil {
 		t.Fatal(err)

@@ -7,12 +7,19 @@ import (
 
 // View is the fleet at one moment. It is never changed once it is handed out.
 type View struct {
-	Engines  map[string]Engine // by engine id
-	Pools    map[string]Pool   // by pool id
-	Members  []Member          // those that are alive, sorted by service and instance
-	Draining map[string]bool   // engine ids that must get no new requests
+	Engines  map[string]Engine    // by engine id
+	Pools    map[string]Pool      // by pool id
+	Members  []Member             // those that are alive, sorted by service and instance
+	Draining map[string]bool      // engine ids that must get no new requests
+	Drains   map[string]DrainMark // these and why, also of engines that are no more: by engine id
 
 	names map[string]name // nil in a View that was not made by a Watcher
+}
+
+// DrainMark is one entry of KV drain.
+type DrainMark struct {
+	Pool string
+	DrainRecord
 }
 
 // name is what a model id stands for.

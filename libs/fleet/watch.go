@@ -43,7 +43,7 @@ func Watch(ctx context.Context, c *bus.Conn, log *slog.Logger) (*Watcher, error)
 		log = slog.Default()
 	}
 	w := &Watcher{log: log, changed: make(chan struct{}), bad: make(map[string]bool)}
-	w.state = View{Engines: map[string]Engine{}, Pools: map[string]Pool{}, Draining: map[string]bool{}}
+	w.state = View{Engines: map[string]Engine{}, Pools: map[string]Pool{}, Draining: map[string]bool{}, Drains: map[string]DrainMark{}}
 	w.roster.tick(time.Now(), c.Up())
 	w.publish()
 
@@ -120,6 +120,7 @@ func (w *Watcher) publish() {
 		Engines:  maps.Clone(w.state.Engines),
 		Pools:    maps.Clone(w.state.Pools),
 		Draining: maps.Clone(w.state.Draining),
+		Drains:   maps.Clone(w.state.Drains),
 		Members:  w.roster.list(),
 	}
 	v.names = v.allNames()
@@ -157,14 +158,17 @@ func (w *Watcher) apply(u update) bool {
 		}
 		w.state.Pools[id] = p
 	case bus.Drain:
-		_, id, _ := strings.Cut(u.Key, ".")
-		was := w.state.Draining[id]
+		pool, id, _ := strings.Cut(u.Key, ".")
+		was, had := w.state.Drains[id]
 		if u.Deleted {
 			delete(w.state.Draining, id)
-		} else {
-			w.state.Draining[id] = true
+			delete(w.state.Drains, id)
+			return had
 		}
-		return was == u.Deleted
+		mark := DrainMark{Pool: pool}
+		w.decode(u, &mark.DrainRecord) // an engine drains all the same
+		w.state.Draining[id], w.state.Drains[id] = true, mark
+		return !had || was != mark
 	case bus.Members:
 		var m Member
 		if u.Deleted {

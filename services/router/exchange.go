@@ -54,9 +54,14 @@ func (rt *router) exchange(w http.ResponseWriter, r *http.Request, q *request) {
 		return
 	}
 	x.wish.Gate, x.wish.Split = ledger.GateFor(rt.cfg.SLO.TTFT, q.slo.ITL), x.splitter()
-	if e = x.choose(r.Context(), took); e != nil {
-		rt.refuse(w, e)
-		return
+	for e = x.choose(r.Context(), took); e != nil; e = x.choose(r.Context(), took) {
+		if e = x.back(r.Context()); e != nil {
+			rt.refuse(w, e)
+			return
+		}
+		if r.Context().Err() != nil {
+			return
+		}
 	}
 	x.booked(time.Now())
 	defer x.end(r.Context())
@@ -73,6 +78,13 @@ func (rt *router) exchange(w http.ResponseWriter, r *http.Request, q *request) {
 	default:
 		x.relay(w, r, resp)
 	}
+}
+
+// back has the request wait at the door again: the last engine that took requests has left since it was let in.
+func (x *exchange) back(ctx context.Context) *openai.Error {
+	v := &x.q.visit
+	v.Booked(v.Guess.Uncached)
+	return x.rt.notLetIn(x.pool.door.Enter(ctx, v))
 }
 
 // choose picks an engine and books it; at the first choice it also logs the decision.

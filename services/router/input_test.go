@@ -222,7 +222,10 @@ func TestAKnownPoolWithoutEngineHoldsThenRefuses(t *testing.T) {
 	g = newRig(t, Config{Hold: time.Minute})
 	p := g.rt.pool(poolRecord.ID)
 	go func() {
-		g.eventually("a queued request", func() bool { return p.report("r", time.Now()).Queued == 1 })
+		g.eventually("a held request", func() bool {
+			r := p.report(g.fleet.View(), "r", time.Now(), time.Now())
+			return r.Queued == 1 && r.Held == 1 && r.QueuedUncached > 0
+		})
 		g.addEngine("late", plain(okAnswer))
 	}()
 	if resp, answer := g.post("/v1/completions", body); resp.StatusCode != 200 || answer != okAnswer {
@@ -233,6 +236,36 @@ func TestAKnownPoolWithoutEngineHoldsThenRefuses(t *testing.T) {
 		t.Error("a draining engine counts")
 	}
 	g.idle()
+}
+
+// A request that was let in while the last engine was drained waits for the next one, as those do that came later.
+func TestAnEngineThatDrainsWhileARequestIsScoredLosesNone(t *testing.T) {
+	g := newRig(t, Config{Hold: time.Minute})
+	g.addEngine("early", plain(okAnswer))
+	g.addScorer()
+	g.scorer.say(func(*scorerv1.ScoreRequest) (*scorerv1.ScoreResponse, error) {
+		g.fleet.set(func(v *fleet.View) { v.Draining["id-early"] = true })
+		return &scorerv1.ScoreResponse{Unknown: true}, nil
+	})
+	p := g.rt.pool(poolRecord.ID)
+	go func() {
+		g.eventually("a held request", func() bool {
+			r := p.report(g.fleet.View(), "r", time.Now(), time.Now())
+			return r.Held == 1 && r.Inflight == 1 && r.Engines["id-early"].Draining
+		})
+		g.addEngine("late", plain(okAnswer))
+	}()
+	resp, answer := g.post("/v1/completions", fmt.Sprintf(`{"model":%q,"prompt":"hi"}`, model))
+	if resp.StatusCode != 200 || answer != okAnswer || resp.Header.Get("X-Warmpath-Engine") != "late" {
+		t.Errorf("%d from %s: %s", resp.StatusCode, resp.Header.Get("X-Warmpath-Engine"), answer)
+	}
+	g.idle()
+	if r := g.mail.last(); r.Waited <= 0 {
+		t.Errorf("it waited for %v s", r.Waited)
+	}
+	if u := p.report(g.fleet.View(), "r", time.Now(), time.Now()).QueuedUncached; u != 0 {
+		t.Errorf("%d tokens are left in the queue", u)
+	}
 }
 
 func TestModelsAreThoseOfAllEngines(t *testing.T) {

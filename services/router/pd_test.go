@@ -64,7 +64,7 @@ func TestAPromptIsComputedByOneEngineAndDecodedByAnother(t *testing.T) {
 	r := g.mail.last()
 	s := r.Split
 	if r.Engine != "id-d" || r.PromptTokens != 1100 || r.CachedMeasured != nil || s == nil || s.Outcome != splitRemote || s.Engine != "id-p" || s.Prefill != "p" ||
-		s.Generation != 1 || *s.CachedMeasured != 32 || s.Seconds <= 0 || s.Transfer != nil || s.Reason != splitCheaper {
+		s.Generation != 1 || *s.CachedMeasured != 32 || r.Computed != 1100-32 || r.Prefill == nil || *r.Prefill <= 0 || s.Seconds <= 0 || s.Transfer != nil || s.Reason != splitCheaper {
 		t.Errorf("record %+v, split %+v", r, s)
 	}
 	line, _ := g.logs.lines("Got pod scores")[0]["split"].(map[string]any)

@@ -230,7 +230,7 @@ func TestWhatPeersSendIsJudged(t *testing.T) {
 	if n := p.Together()["id-e1"].Active; n != 5 {
 		t.Errorf("%d under way", n)
 	}
-	if n := p.report("r", time.Now()).Engines["id-e1"].Inflight; n != 0 {
+	if n := p.report(g.fleet.View(), "r", time.Now(), time.Now()).Engines["id-e1"].Inflight; n != 0 {
 		t.Errorf("%d of a peer's requests are reported as ours: they would count twice", n)
 	}
 }

@@ -91,7 +91,7 @@ func TestBytesAreForwardedAsTheyAre(t *testing.T) {
 	}
 	g.idle()
 	r := g.mail.last()
-	if r.ID != "client-id.1" || r.OutputTokens != 5 || r.PromptTokens != 7 || *r.CachedMeasured != 4 || r.Outcome != outcomeOK || r.TTFT != nil {
+	if r.ID != "client-id.1" || r.OutputTokens != 5 || r.PromptTokens != 7 || *r.CachedMeasured != 4 || r.Computed != 3 || r.Prefill != nil || r.Outcome != outcomeOK || r.TTFT != nil {
 		t.Errorf("record %+v", r)
 	}
 }
@@ -134,7 +134,7 @@ func TestAStreamPassesWithoutTheUsageChunkThatNobodyAskedFor(t *testing.T) {
 		}
 		g.idle()
 		r := g.mail.last()
-		if r.OutputTokens != 2 || r.PromptTokens != 9 || *r.CachedMeasured != 0 || r.TTFT == nil || r.Outcome != outcomeOK {
+		if r.OutputTokens != 2 || r.PromptTokens != 9 || *r.CachedMeasured != 0 || r.Computed != 9 || r.Prefill == nil || r.TTFT == nil || r.Outcome != outcomeOK {
 			t.Errorf("%s: record %+v", c.tail, r)
 		}
 	}
@@ -354,7 +354,7 @@ func TestAClientThatLeavesFreesItsPlaceAtOnce(t *testing.T) {
 		}()
 		<-arrived
 		p := g.rt.pool(poolRecord.ID)
-		if n := p.report("r", time.Now()).Engines["id-e1"].Inflight; n != 1 {
+		if n := p.report(g.fleet.View(), "r", time.Now(), time.Now()).Engines["id-e1"].Inflight; n != 1 {
 			t.Errorf("%d in flight", n)
 		}
 		cancel()

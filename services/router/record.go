@@ -48,6 +48,8 @@ type record struct {
 	PromptTokens    int      `json:"prompt_tokens"` // predicted; measured where the engine reported usage
 	CachedPredicted int      `json:"cached_predicted"`
 	CachedMeasured  *int     `json:"cached_measured"` // null is no report
+	Computed        int      `json:"computed_tokens"` // of the prompt, not cached where it was computed: measured where that was reported
+	Prefill         *float64 `json:"prefill_s"`       // that this took; null where other prompts were before it, or nobody saw its end
 	OutputTokens    int      `json:"output_tokens"`
 	TTFT            *float64 `json:"ttft_s"`           // null without a first byte of a stream
 	TTFTPredicted   float64  `json:"ttft_predicted_s"` // at the first choice
@@ -90,6 +92,7 @@ func (x *exchange) record(router string, now time.Time) *record {
 			r.CachedMeasured = &x.usage.Cached
 		}
 	}
+	r.computed(x)
 	r.times(x)
 	score := x.wish.Score
 	if score == nil {
@@ -106,6 +109,22 @@ func (x *exchange) record(router string, now time.Time) *record {
 		r.Shards = append(r.Shards, shard{s.Member, s.Buckets, s.Applied, s.Begun})
 	}
 	return r
+}
+
+// computed notes the prefill, by whichever engine it was.
+func (r *record) computed(x *exchange) {
+	at := x.res
+	cached := r.CachedMeasured
+	if x.apart.remote() && x.res.Prefill != nil {
+		at, cached = x.res.Prefill, x.apart.line.CachedMeasured
+	}
+	if r.Computed = at.Uncached; cached != nil {
+		r.Computed = max(0, r.PromptTokens-*cached)
+	}
+	if took, known := at.PrefillTook(); known {
+		seconds := took.Seconds()
+		r.Prefill = &seconds
+	}
 }
 
 func (r *record) times(x *exchange) {

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/warmpath/warmpath/libs/bus"
+	"github.com/warmpath/warmpath/libs/fleet"
 	"github.com/warmpath/warmpath/services/router/internal/door"
 	"github.com/warmpath/warmpath/services/router/ledger"
 )
@@ -21,6 +22,7 @@ type totals struct {
 	uncached int64 // of these, not cached at dispatch
 	output   int64
 	queued   int64 // requests that wait for an engine, or for room on one, now
+	compute  int64 // prompt tokens that these are thought to have computed
 	shed     int64 // of those that waited, refused
 	inflight int64
 }
@@ -33,16 +35,23 @@ type pool struct {
 	door  door.Door
 	wrong predictionErrors
 	reads readings
-	mu    sync.Mutex // of total; the ledger has its own
+	mu    sync.Mutex // of total and seq; the ledger has its own
 	total totals
+	seq   uint64 // of the last report
 }
 
 // Waits is for the pool's door.
-func (p *pool) Waits() { p.count(func(t *totals) { t.queued++ }) }
+func (p *pool) Waits(v *door.Visit) {
+	p.count(func(t *totals) {
+		t.queued++
+		t.compute += int64(v.Guess.Uncached)
+	})
+}
 
 // Waited is for the pool's door.
-func (p *pool) Waited(shed bool) {
+func (p *pool) Waited(v *door.Visit, shed bool) {
 	p.count(func(t *totals) {
+		t.compute -= int64(v.Guess.Uncached)
 		if t.queued--; shed {
 			t.shed++
 		}
@@ -53,39 +62,66 @@ func (p *pool) Waited(shed bool) {
 type report struct {
 	Router         string                `json:"router"`
 	Started        int64                 `json:"started"` // unix seconds; another value is another life of the counters
+	Seq            uint64                `json:"seq"`     // counts the pool's reports of this life from 1
 	Pool           string                `json:"pool"`
 	Arrivals       int64                 `json:"arrivals"`
 	PromptTokens   int64                 `json:"prompt_tokens"`
 	UncachedTokens int64                 `json:"uncached_tokens"`
 	OutputTokens   int64                 `json:"output_tokens"`
 	Queued         int64                 `json:"queued"`
-	QueuedTokens   int64                 `json:"queued_tokens"` // of those, prompt to compute and output, as foreseen
-	Shed           int64                 `json:"shed"`          // requests that waited and were refused
+	Held           int64                 `json:"held"`            // of those, because no engine takes requests at all
+	QueuedTokens   int64                 `json:"queued_tokens"`   // of those, prompt to compute and output, as foreseen
+	QueuedUncached int64                 `json:"queued_uncached"` // of these, prompt to compute
+	Shed           int64                 `json:"shed"`            // requests that waited and were refused
 	Inflight       int64                 `json:"inflight"`
 	Finished       int64                 `json:"finished"`
 	Engines        map[string]engineLoad `json:"engines"`
 }
 
+// engineLoad is what the router has under way on an engine, and the pace of its streams.
 type engineLoad struct {
-	Inflight       int `json:"inflight"`
-	UncachedTokens int `json:"uncached_tokens"`
+	Inflight       int     `json:"inflight"` // with prompts that decode engines have not fetched yet
+	UncachedTokens int     `json:"uncached_tokens"`
+	Decoding       int     `json:"decoding"`           // sequences that have their first token
+	ContextTokens  int     `json:"context_tokens"`     // of these
+	Gaps           int64   `json:"gaps"`               // between their tokens, since this router met the engine
+	GapSeconds     float64 `json:"gap_seconds"`        // sum of these
+	Draining       bool    `json:"draining,omitempty"` // this router chooses it no more
 }
 
-// report reads a pool's counters.
-func (p *pool) report(router string, started time.Time) report {
+// report reads a pool's counters, with the fleet as in v.
+func (p *pool) report(v *fleet.View, router string, started, now time.Time) report {
 	p.mu.Lock()
-	t := p.total
+	p.seq++
+	t, seq := p.total, p.seq
 	p.mu.Unlock()
-	loads := p.Loads()
+	all := p.Standings(now)
 	r := report{
-		Router: router, Started: started.Unix(), Pool: p.id,
+		Router: router, Started: started.Unix(), Seq: seq, Pool: p.id,
 		Arrivals: t.arrivals, PromptTokens: t.prompt, UncachedTokens: t.uncached, OutputTokens: t.output,
-		Queued: t.queued, QueuedTokens: int64(p.door.Waiting().Tokens), Shed: t.shed, Inflight: t.inflight, Finished: t.finished, Engines: make(map[string]engineLoad, len(loads)),
+		Queued: t.queued, QueuedTokens: int64(p.door.Waiting().Tokens), QueuedUncached: t.compute,
+		Shed: t.shed, Inflight: t.inflight, Finished: t.finished, Engines: make(map[string]engineLoad, len(all)),
 	}
-	for id, l := range loads {
-		r.Engines[id] = engineLoad{l.Active, l.Uncached}
+	if !takesRequests(v, p.id) {
+		r.Held = r.Queued
+	}
+	for id, s := range all {
+		r.Engines[id] = engineLoad{
+			Inflight: s.Active + s.Lent, UncachedTokens: s.Uncached, Decoding: s.Active - s.Waiting,
+			ContextTokens: s.DecodeContext + s.Streamed, Gaps: s.Gaps, GapSeconds: s.GapTime.Seconds(), Draining: s.Draining,
+		}
 	}
 	return r
+}
+
+// takesRequests says whether any engine of a pool does.
+func takesRequests(v *fleet.View, pool string) bool {
+	for id, e := range v.Engines {
+		if e.Pool == pool && e.State != fleet.Gone && !v.Draining[id] {
+			return true
+		}
+	}
+	return false
 }
 
 // count changes a pool's totals.
@@ -115,9 +151,10 @@ func (rt *router) sendReports() {
 	size := 0
 	for id := range view.Pools {
 		p := rt.pool(id)
-		p.Sweep(view, time.Now())
+		now := time.Now()
+		p.Sweep(view, now)
 		size += p.Size().Keys
-		r := p.report(rt.instance, rt.started)
+		r := p.report(view, rt.instance, rt.started, now)
 		rt.metrics.observe(&r)
 		rt.metrics.prediction.WithLabelValues(id).Set(p.wrong.median())
 		data, err := json.Marshal(r)

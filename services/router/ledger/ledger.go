@@ -123,7 +123,8 @@ func (p *Pool) take(w *Wish, f *field, i int, now time.Time) *Reservation {
 		Engine: at.engine, Prompt: prompt, Cached: cached, Uncached: prompt - cached,
 		pool: p, row: at, seconds: p.state.PrefillSeconds(cached, prompt), sent: now, streams: w.Streams,
 	}
-	r.alone = len(at.waiting)+at.beside().waiting == 0 && r.Uncached >= leastUncached && c.Usage < fullUsage
+	r.unmixed = len(at.waiting)+at.beside().waiting == 0 && c.Usage < fullUsage
+	r.alone = r.unmixed && r.Uncached >= leastUncached
 	step := p.state.StepSeconds(c.Active-c.Waiting, c.DecodeContext)
 	r.step, r.steps = rate.Decode*step, p.state.StepsBefore(c, r.Uncached)*step
 	r.predicted = at.waitLeft(p, now) + rate.Prefill*r.seconds + rate.Decode*r.steps

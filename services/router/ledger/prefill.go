@@ -60,7 +60,7 @@ func (r *Reservation) PrefillAgain(v *fleet.View, w *Wish, now time.Time) *Decis
 // hand gives the prompt to leg, on the engine that is to compute it. r is not on its row yet. The lock is held.
 func (r *Reservation) hand(leg *Reservation) {
 	leg.streams = true // its one token comes with its last
-	r.Prefill, r.remote, r.alone = leg, true, false
+	r.Prefill, r.remote, r.alone, r.unmixed = leg, true, false, false
 	leg.enter()
 }
 

@@ -24,29 +24,34 @@ type Reservation struct {
 	// holds the reservation tells of it by PrefillDone or PrefillFailed only; Release ends both.
 	Prefill *Reservation
 
-	pool      *Pool
-	row       *row
-	seconds   float64
-	sent      time.Time
-	expected  time.Time // when an answer that does not stream is taken to decode
-	streams   bool
-	alone     bool      // nobody waited there when it was chosen: its first byte teaches the engine's rates
-	step      float64   // seconds of a step there, at the choice
-	steps     float64   // seconds of its TTFT that are other steps, as the profile says
-	remote    bool      // its KV comes from a prefill engine
-	predicted float64   // seconds to its first byte, at the choice
-	computed  time.Time // when that was done
-	quiet     bool      // nothing else held it up then
-	gaps      int       // between tokens, seen so far
-	decoding  float64   // their sum in seconds
-	began     work      // of the row, when this one's prefill was done
-	streamed  int64
-	first     bool
-	heard     bool // its first byte has come, and is not only thought to have
-	ended     bool
-	stop      func() // of OnStall
-	placed    *placements.Placement
-	heads     []uint64
+	pool        *Pool
+	row         *row
+	seconds     float64
+	sent        time.Time
+	expected    time.Time // when an answer that does not stream is taken to decode
+	streams     bool
+	alone       bool // nobody waited there when it was chosen: its first byte teaches the engine's rates
+	unmixed     bool // the same, of a prompt of any length: its first byte tells how long it took
+	took        time.Duration
+	step        float64   // seconds of a step there, at the choice
+	steps       float64   // seconds of its TTFT that are other steps, as the profile says
+	remote      bool      // its KV comes from a prefill engine
+	predicted   float64   // seconds to its first byte, at the choice
+	computed    time.Time // when that was done
+	quiet       bool      // nothing else held it up then
+	gaps        int       // between tokens, seen so far
+	decoding    float64   // their sum in seconds
+	gapsTold    int64     // of gaps, those that the row counts
+	gapTimeTold int64     // of decoding, in nanoseconds
+	lender      *row      // keeps the computed prompt until it is fetched; nil where nobody does
+	began       work      // of the row, when this one's prefill was done
+	streamed    int64
+	first       bool
+	heard       bool // its first byte has come, and is not only thought to have
+	ended       bool
+	stop        func() // of OnStall
+	placed      *placements.Placement
+	heads       []uint64
 }
 
 // FirstByte says that the engine has begun to answer: the request decodes from now on. A prefill engine of which nobody
@@ -61,7 +66,11 @@ func (r *Reservation) FirstByte(now time.Time) {
 func (r *Reservation) firstByte(now time.Time) {
 	r.heard = true
 	r.row.alive(now)
+	r.fetched()
 	if !r.first {
+		if r.unmixed && r.streams {
+			r.took = now.Sub(r.sent)
+		}
 		if r.alone && r.streams {
 			r.pool.state.Took(r.Engine.ID, r.steps, r.seconds, now.Sub(r.sent).Seconds())
 		}
@@ -71,7 +80,7 @@ func (r *Reservation) firstByte(now time.Time) {
 		r.row.decode(r, now)
 	}
 	if leg := r.Prefill; leg != nil && !leg.ended {
-		leg.alone = false
+		leg.alone, leg.unmixed = false, false
 		leg.firstByte(now)
 		leg.release(now, true, true)
 	}
@@ -99,6 +108,9 @@ func (r *Reservation) Token(n int, gap time.Duration) {
 	if gap > 0 {
 		r.gaps++
 		r.decoding += gap.Seconds()
+		if r.gaps%gapsTold == 0 {
+			r.tellGaps()
+		}
 	}
 }
 
@@ -135,6 +147,8 @@ func (r *Reservation) release(now time.Time, answered, whole bool) {
 		return
 	}
 	r.ended = true
+	r.tellGaps()
+	r.fetched()
 	if r.Prefill != nil {
 		r.Prefill.release(now, false, false)
 	}

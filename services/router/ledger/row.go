@@ -14,7 +14,7 @@ import (
 
 const coldDecay = 30 * time.Second // in which the memory of cold work falls to 1/e
 
-// row is this router's ledger of one engine. The pool's lock guards it, but for streamed.
+// row is this router's ledger of one engine. The pool's lock guards it, but for what is atomic.
 type row struct {
 	pool     *Pool
 	number   uint32 // names the engine in placements; from 1, never used twice
@@ -31,6 +31,9 @@ type row struct {
 	waitSeconds   float64
 	decodeContext int
 	streamed      atomic.Int64 // tokens streamed by the decoding ones
+	gaps          atomic.Int64 // between tokens, and
+	gapTime       atomic.Int64 // their sum in nanoseconds
+	lent          int          // prompts that decode engines are to fetch
 	lastFirst     time.Time
 	done          work
 	prefilled     float64 // of done, the seconds of this router's own prompts

@@ -44,6 +44,9 @@ func (r *Reservation) PrefillDone(now time.Time) {
 		r.computed, r.quiet = now, r.row.quiet(now)
 		leg.firstByte(now)
 		leg.release(now, true, true)
+		if !r.heard && !r.ended {
+			r.lend(leg.row)
+		}
 	}
 }
 

@@ -35,8 +35,8 @@ type engines interface {
 
 // counter is told what becomes of requests that have to wait.
 type counter interface {
-	Waits()           // one more waits
-	Waited(shed bool) // one less
+	Waits(v *Visit)             // one more
+	Waited(v *Visit, shed bool) // one less, of equal Guess
 }
 
 // Door lets the requests of a pool in while it has room, and others wait in its queue. All exported fields but
@@ -77,7 +77,7 @@ type Visit struct {
 	TTFT    time.Duration // that it should keep; 0 is none
 	Guess   Guess
 
-	Waited time.Duration // set by Enter
+	Waited time.Duration // counted by Enter
 
 	door   *Door
 	inside bool // let in and not booked yet
@@ -107,12 +107,12 @@ func (d *Door) Enter(ctx context.Context, v *Visit) error {
 	d.waiting.Store(int64(d.queue.Size().Requests)) // before room is looked for: from now on who makes some wakes us
 	d.serve(now)
 	d.mu.Unlock()
-	d.Counter.Waits()
+	d.Counter.Waits(v)
 	shed := false
-	defer func() { d.Counter.Waited(shed) }()
+	defer func() { d.Counter.Waited(v, shed) }()
 	select {
 	case err := <-verdict:
-		v.Waited, shed = time.Since(now), err != nil
+		v.Waited, shed = v.Waited+time.Since(now), err != nil
 		return err
 	case <-ctx.Done():
 	}

@@ -27,9 +27,9 @@ type hall struct {
 	waits, waited, shed atomic.Int64
 }
 
-func (h *hall) Waits() { h.waits.Add(1) }
+func (h *hall) Waits(*Visit) { h.waits.Add(1) }
 
-func (h *hall) Waited(shed bool) {
+func (h *hall) Waited(_ *Visit, shed bool) {
 	if h.waited.Add(1); shed {
 		h.shed.Add(1)
 	}
