@@ -3,6 +3,8 @@ package scalers
 import (
 	"math"
 	"time"
+
+	"github.com/warmpath/warmpath/services/autoscaler/decide"
 )
 
 // rate is a limit of an HPA: it may change by that many pods, or that share of those at the period's start.
@@ -37,8 +39,8 @@ const (
 // hpa is the horizontal pod autoscaler of Kubernetes.
 type hpa struct {
 	behaviour behaviour
-	most      int // replicas; 0 is no limit
-	spec      int // what it ordered last: spec.replicas
+	bound     func(int) int // minReplicas and maxReplicas
+	spec      int           // what it ordered last: spec.replicas
 	next      time.Time
 	said      []change // recommendations
 	made      []change // changes of spec
@@ -47,6 +49,11 @@ type hpa struct {
 type change struct {
 	at time.Time
 	n  int
+}
+
+func newHPA(v *view, b behaviour, p decide.Policy) hpa {
+	role := v.role
+	return hpa{behaviour: b, bound: func(n int) int { return bounded(p, role, n) }, spec: bounded(p, role, v.current)}
 }
 
 // due says whether it is time for a sync.
@@ -58,12 +65,9 @@ func (h *hpa) due(now time.Time) bool {
 	return true
 }
 
-// sync makes a recommendation an order. The result is at least 1.
+// sync makes a recommendation an order.
 func (h *hpa) sync(recommended int, now time.Time) int {
-	n := h.limited(h.stable(max(1, recommended), now), now)
-	if h.most > 0 {
-		n = min(n, h.most)
-	}
+	n := h.bound(h.limited(h.stable(h.bound(recommended), now), now))
 	if n != h.spec {
 		h.made = append(h.made, change{now, n - h.spec})
 		h.spec = n
@@ -141,7 +145,7 @@ func (h *hpa) perPod(values []float64, missing, starting int, target float64) (n
 	}
 	ratio, counted := sum/float64(len(values))/target, len(values)
 	if missing == 0 && (starting == 0 || ratio <= 1) {
-		if math.Abs(ratio-1) <= hpaTolerance {
+		if tolerated(ratio) {
 			return h.spec, true
 		}
 		return ceil(ratio * float64(counted)), true
@@ -155,7 +159,7 @@ func (h *hpa) perPod(values []float64, missing, starting int, target float64) (n
 	}
 	again := sum / float64(counted) / target
 	n = ceil(again * float64(counted))
-	if math.Abs(again-1) <= hpaTolerance || (ratio < 1) != (again < 1) || (again < 1 && n > h.spec) || (again > 1 && n < h.spec) {
+	if tolerated(again) || (ratio < 1) != (again < 1) || (again < 1 && n > h.spec) || (again > 1 && n < h.spec) {
 		return h.spec, true
 	}
 	return n, true
@@ -163,11 +167,13 @@ func (h *hpa) perPod(values []float64, missing, starting int, target float64) (n
 
 // average is what a sum that all pods share asks for: an external metric of type AverageValue, as KEDA makes them.
 func (h *hpa) average(sum, target float64) int {
-	if h.spec > 0 && math.Abs(sum/target/float64(h.spec)-1) <= hpaTolerance {
+	if h.spec > 0 && tolerated(sum/target/float64(h.spec)) {
 		return h.spec
 	}
 	return ceil(sum / target)
 }
+
+func tolerated(ratio float64) bool { return ratio >= 1-hpaTolerance && ratio <= 1+hpaTolerance }
 
 // ceil rounds up, but not for what arithmetic leaves over.
 func ceil(x float64) int { return int(math.Ceil(x - 1e-9)) }

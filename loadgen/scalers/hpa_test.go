@@ -3,6 +3,8 @@ package scalers
 import (
 	"testing"
 	"time"
+
+	"github.com/warmpath/warmpath/services/autoscaler/decide"
 )
 
 var begin = time.Unix(1_000_000, 0)
@@ -57,13 +59,13 @@ func TestHPAAverageValue(t *testing.T) {
 
 // Kubernetes doubles, or adds four where that is more, in each 15 s.
 func TestHPARatesUp(t *testing.T) {
-	h := hpa{behaviour: standard(), spec: 1}
+	h := newHPA(&view{role: decide.Prefill, current: 1}, standard(), decide.Policy{})
 	for i, want := range []int{5, 10, 20, 40, 50} {
 		if n := h.sync(50, at(15*i)); n != want {
 			t.Fatalf("sync %d = %d, want %d", i, n, want)
 		}
 	}
-	within := hpa{behaviour: standard(), spec: 3}
+	within := newHPA(&view{role: decide.Prefill, current: 3}, standard(), decide.Policy{})
 	within.sync(50, at(0))
 	if n := within.sync(50, at(5)); n != 7 {
 		t.Errorf("5 s after 3 became 7, it is %d: the rate is that of the period", n)
@@ -72,7 +74,7 @@ func TestHPARatesUp(t *testing.T) {
 
 // It falls to the most of what was recommended in 300 s: a dip does nothing.
 func TestHPAFallsToTheMostOfItsWindow(t *testing.T) {
-	h := hpa{behaviour: standard(), spec: 10}
+	h := newHPA(&view{role: decide.Prefill, current: 10}, standard(), decide.Policy{})
 	h.sync(10, at(0))
 	for second := 15; second <= 900; second += 15 {
 		recommended := 2

@@ -75,6 +75,9 @@ func New(name, variant string, s Setup) (Scaler, error) {
 		}
 		return seeing(name, s), nil
 	}
+	if name == "fixed-ratio" {
+		return newRatio(tuned, s.Policy), nil
+	}
 	return &apart{policy: s.Policy, make: blind(name, tuned, s.Policy), of: make(map[decide.Role]control)}, nil
 }
 
@@ -91,8 +94,17 @@ func seeing(name string, s Setup) Scaler {
 
 // blind says how a scaler that does not see the truth begins with a role.
 func blind(name string, tuned bool, p decide.Policy) func(*view) control {
-	if name == "kpa" {
+	switch name {
+	case "kpa":
 		return func(v *view) control { return newKPA(v, tuned) }
+	case "llmd-token":
+		return func(v *view) control { return newToken(v, tuned, p) }
+	case "llmd-slo":
+		return func(v *view) control { return newSLO(v, tuned, p) }
+	case "wva-v2":
+		return func(v *view) control { return newWVA(v, tuned, p) }
+	case "dynamo":
+		return func(v *view) control { return newDynamo(v, tuned, p) }
 	}
 	return func(v *view) control { return newWaiting(v, tuned, p) }
 }

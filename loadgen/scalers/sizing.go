@@ -65,3 +65,8 @@ func prefills(load float64, sizes []float64, budget, burst, eps float64) int {
 func decodes(occupancy, burst, sequences float64) int {
 	return max(1, ceil(occupancy+1.3*math.Sqrt(occupancy*min(burst, 3)/sequences)-.05))
 }
+
+// gap is the time between two tokens of a replica with that many sequences and that context in all, in seconds.
+func gap(m decide.Model, sequences, context float64) float64 {
+	return (m.Step + m.Sequence*sequences + m.Kilo*context/1000) / 1000
+}

@@ -17,7 +17,7 @@ type waiting struct {
 }
 
 func newWaiting(v *view, tuned bool, p decide.Policy) *waiting {
-	w := &waiting{hpa: hpa{behaviour: standard(), most: p.Bounds[v.role].Max, spec: v.current}, queue: 3, usage: .8}
+	w := &waiting{hpa: newHPA(v, standard(), p), queue: 3, usage: .8}
 	if tuned {
 		w.queue, w.usage = 1, .4
 	}
