@@ -38,6 +38,9 @@ type CoreOptions struct {
 	MaxModelLen int // tokens of prompt and answer; 0 = 131,072. Never more than the blocks hold.
 	TokenBudget int // tokens computed in one step at most; 0 = 8,192 (vLLM's default on an H100)
 	MaxSeqs     int // sequences running at once; 0 = 1,024
+	// NoPrefixCache is vLLM's --no-enable-prefix-caching: nothing is hashed, found or announced, and of prompts only the
+	// length is read.
+	NoPrefixCache bool
 	// Noise is the sigma of a log-normal factor on every step time; 0 = none.
 	Noise float64
 	Seed  uint64 // of the noise and of the answers

@@ -41,6 +41,9 @@ var (
 	Llama31_70B_FP8_TP2 = Profile{"llama-3.1-70b-fp8-tp2", 16.56, 0.0609, 0.051, 0.0560, 2.12, 230_000, 327_680}
 	Llama31_70B_FP8_TP4 = Profile{"llama-3.1-70b-fp8-tp4", 11.01, 0.0382, 0.049, 0.0309, 1.08, 676_000, 327_680}
 	Llama31_70B_FP8_TP8 = Profile{"llama-3.1-70b-fp8-tp8", 8.82, 0.0250, 0.052, 0.0155, 0.55, 1_570_000, 327_680}
+	// Reference is the model of one replica on two GPUs that the autoscaler's proof is made with: a prompt of u tokens
+	// takes 14 ms + u/16,000 s, a step of n sequences with kv tokens of context 14 + .05 n + 5.6e-5 kv ms. It is no fit.
+	Reference = Profile{"reference", 14, 0.0625, 0.05, 0.056, 0, 300_000, 262_144}
 	// Llama31_8B_TP1 is Llama-3.1-8B on one H100.
 	Llama31_8B_TP1 = Profile{"llama-3.1-8b-tp1", 6.45, 0.01893, 0.0092, 0.0432, 0.87, 420_000, 131_072}
 )
@@ -49,7 +52,7 @@ var (
 func Profiles() []Profile {
 	return []Profile{
 		Instant, Qwen3_32B_TP2_H100, Qwen3_32B_TP4, Qwen3_32B_TP8, Llama31_70B_TP4,
-		Llama31_70B_FP8_TP2, Llama31_70B_FP8_TP4, Llama31_70B_FP8_TP8, Llama31_8B_TP1,
+		Llama31_70B_FP8_TP2, Llama31_70B_FP8_TP4, Llama31_70B_FP8_TP8, Llama31_8B_TP1, Reference,
 	}
 }
 

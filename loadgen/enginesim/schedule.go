@@ -86,6 +86,9 @@ func (c *Core) reuse(s *sequence, budget int) bool {
 // token is never taken from the cache: one must be computed to generate the next.
 func (c *Core) find(s *sequence) (idle int) {
 	full := (s.length - 1) / c.o.BlockSize
+	if c.o.NoPrefixCache {
+		full = 0
+	}
 	c.hashBlocks(s, full)
 	for _, hash := range s.hashes[:full] {
 		id, ok := c.pool.lookup(hash)
@@ -125,7 +128,7 @@ func (c *Core) compute(s *sequence, n int, load *Load) {
 	if full*c.o.BlockSize < end {
 		s.edge = (full+1)*c.o.BlockSize - 1
 	}
-	if full <= s.cached {
+	if full <= s.cached || c.o.NoPrefixCache {
 		return
 	}
 	c.hashBlocks(s, full)

@@ -67,13 +67,17 @@ func (c *Core) start(s *sequence, r *Request) {
 		req:     r,
 		length:  len(r.Prompt),
 		most:    min(r.MaxTokens, c.o.MaxModelLen-len(r.Prompt)),
-		tail:    append(s.tail[:0], r.Prompt[c.whole(r):]...),
+		tail:    s.tail[:0],
 		hashes:  s.hashes[:0],
 		digest:  append(s.digest[:0], c.root...),
 		blocks:  s.blocks[:0],
 		scratch: s.scratch,
 		plain:   r.LoRA == "" && r.Salt == "" && len(r.Items) == 0,
 	}
+	if c.o.NoPrefixCache {
+		return
+	}
+	s.tail = append(s.tail, r.Prompt[c.whole(r):]...)
 	if c.quick != nil && s.plain {
 		s.hashes = append(s.hashes, r.Hashes...)
 	}

@@ -32,6 +32,13 @@ const (
 	tell                 // a router tells its peers what has changed
 	tellAll              // routers tell their peers all
 	heard                // what a router told reaches its peers
+
+	// Those where engines come and go.
+	fed      // the next request arrives
+	started  // a replica is ready
+	reported // routers tell the autoscaler
+	ticked   // which decides
+	polled   // the router looks whether somebody may go on
 )
 
 // clock is a queue of events: a binary heap.

@@ -15,6 +15,9 @@ func (f *world) prefill(c *call) bool {
 		c.router.prefillFailed(&c.booked, f.clock.now)
 		return false
 	}
+	if f.elastic != nil {
+		f.elastic.handed(c, e)
+	}
 	f.work(e)
 	return true
 }
@@ -35,8 +38,12 @@ func (f *world) fetch(e *engine, p *enginesim.Pull) {
 // received lets the decode engine go on, and frees the prompt on the prefill engine.
 func (f *world) received(done *flow) {
 	to, from := f.engines[done.to], f.engines[done.from]
-	to.core.Pulled(done.call.request.ID)
-	from.core.Unpin(done.call.leg.ID)
-	f.work(to)
-	f.work(from)
+	if to.core != nil { // else it is gone
+		to.core.Pulled(done.call.request.ID)
+		f.work(to)
+	}
+	if from.core != nil {
+		from.core.Unpin(done.call.leg.ID)
+		f.work(from)
+	}
 }

@@ -45,6 +45,39 @@ func newIndex(ids []string, size int, blocks []int) *index {
 	return x
 }
 
+// add makes room for the engine of a number and id that has come. One whose prompts share nothing has only a name.
+func (x *index) add(number int, id string, blocks int, shared bool) {
+	for len(x.ids) <= number { // engines that have not come yet
+		x.ids, x.lives, x.folds = append(x.ids, ""), append(x.lives, 1), append(x.folds, nil)
+	}
+	x.ids[number], x.numbers[id] = id, number
+	if shared {
+		x.folds[number] = prefix.NewEngine(prefix.EngineOptions{Pool: poolID, BlockSize: x.size, Blocks: blocks})
+		x.x.Reset(id, 1)
+		x.list()
+	}
+}
+
+// remove forgets what an engine that is gone for good has held.
+func (x *index) remove(number int) {
+	if x.folds[number] != nil {
+		x.folds[number] = nil
+		x.x.Drop(x.ids[number])
+		x.list()
+	}
+}
+
+// list makes the answers' places anew: those of the engines that there are.
+func (x *index) list() {
+	x.scores, x.score.Engines = make([]scorerv1.EngineScore, len(x.ids)), nil
+	for i := range x.scores {
+		if x.folds[i] != nil {
+			x.scores[i].Engine, x.scores[i].Generation = x.ids[i], 1
+			x.score.Engines = append(x.score.Engines, &x.scores[i])
+		}
+	}
+}
+
 // fold folds an engine's events; nil where nothing becomes visible by them.
 func (x *index) fold(engine int, life uint64, events []kvevent.Event) *batch {
 	b := &batch{}
@@ -66,7 +99,7 @@ func (x *index) apply(b *batch) (began bool) {
 		x.x.Reset(x.ids[b.engine], b.life)
 	}
 	for i := range b.runs {
-		if b.life == x.lives[b.engine] {
+		if x.folds[b.engine] != nil && b.life == x.lives[b.engine] {
 			x.x.Apply(x.ids[b.engine], &b.runs[i])
 		}
 	}

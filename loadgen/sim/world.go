@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/warmpath/warmpath/libs/fleet"
 	"github.com/warmpath/warmpath/loadgen/enginesim"
 	"github.com/warmpath/warmpath/services/router/queue"
 )
@@ -17,6 +18,7 @@ type world struct {
 	router  *router   // the first
 	routers []*router // with it
 	line    *line     // nil where nobody waits in the router
+	elastic *elastic  // nil where engines stay
 	client  client
 	lose    *rand.Rand
 	network network
@@ -33,6 +35,7 @@ type world struct {
 // engine is one simulated engine.
 type engine struct {
 	number int
+	role   fleet.Role // of one that comes and goes
 	core   *enginesim.Core
 	step   enginesim.StepResult // under way
 	busy   bool
@@ -43,7 +46,10 @@ type engine struct {
 	down      bool
 	life      uint64 // from 1
 	calls     []*call
-	preempted int64 // in earlier lives
+	legs      []*call // whose prompts it computes for others; of one that comes and goes
+	gaps      float64 // seconds between tokens
+	gapped    float64 // these
+	preempted int64   // in earlier lives
 }
 
 // underWay counts the requests in the engine.
@@ -57,6 +63,7 @@ type session struct {
 	turns  []Turn
 	next   int // of turns
 	tenant int
+	fits   bool // in an Arrival
 }
 
 // turn is the one that was sent last.
@@ -92,6 +99,13 @@ type call struct {
 	item    queue.Item
 
 	predicted time.Duration // arrival to first token
+
+	// Those where engines come and go.
+	dispatched time.Duration
+	prefilled  time.Duration // on an engine that had nothing else to do; 0 elsewhere
+	quiet      bool          // its prefill engine had nothing to do
+	leftHit    int           // of the prompt, on the engine that computed it
+	legSlot    int           // in its prefill engine's legs
 }
 
 // answer is what came of one request.
@@ -144,14 +158,16 @@ const maxModelLen = 262_144
 
 // run takes events until nothing is left to happen.
 func (f *world) run(w *Workload) {
-	f.client = client{f: f, w: w, stage: -1}
-	f.client.advance()
-	f.clock.at(f.o.Scrape, action{kind: scrape})
+	if f.elastic == nil {
+		f.client = client{f: f, w: w, stage: -1}
+		f.client.advance()
+		f.clock.at(f.o.Scrape, action{kind: scrape})
+	}
 	f.planOutages()
 	f.tellPeers()
 	for {
 		do, ok := f.clock.next()
-		if !ok {
+		if !ok || f.elastic.over() {
 			return
 		}
 		switch do.kind {
@@ -177,6 +193,8 @@ func (f *world) run(w *Workload) {
 			f.tellPeers()
 		case heard:
 			f.heard(do.news)
+		case fed, started, reported, ticked, polled:
+			f.elastic.act(do)
 		case scrape:
 			if f.client.over() {
 				continue // what is left are events of the last steps
@@ -203,6 +221,9 @@ func (f *world) send(s *session) {
 	s.next++
 	c := &call{session: s, stage: f.client.stage, sent: f.clock.now, router: f.routers[f.which()]}
 	p := f.prompts.of[idOf(turn.Prompt)]
+	if f.elastic != nil {
+		p = f.elastic.prompt(turn.Prompt)
+	}
 	c.prompt = p.length
 	c.request = enginesim.Request{
 		ID: strconv.FormatUint(f.client.sent, 10), Prompt: f.tokensOf(c, p, turn), Hashes: p.hashes,
@@ -220,8 +241,15 @@ func (f *world) send(s *session) {
 // dispatch books a call on an engine and sends it there.
 func (f *world) dispatch(c *call, p *prompt) {
 	if !f.book(c, p) {
+		if f.elastic != nil {
+			f.elastic.hold(func() { f.dispatch(c, p) })
+			return
+		}
 		f.finish(c, true)
 		return
+	}
+	if f.elastic != nil {
+		f.elastic.sent(c)
 	}
 	if c.booked.split() && f.prefill(c) {
 		return
@@ -255,6 +283,10 @@ func (f *world) tokensOf(c *call, p *prompt, turn *Turn) []uint32 {
 // decode hands a request to the engine that answers it.
 func (f *world) decode(c *call) {
 	e := f.engines[c.booked.engine]
+	if f.elastic != nil && e.down {
+		f.elastic.abandon(c)
+		return
+	}
 	for ; e.down; e = f.engines[c.booked.engine] { // nobody listens there
 		if c.booked.held.Failed(f.router.time(f.clock.now)); !f.again(c) {
 			return
@@ -302,6 +334,9 @@ func (f *world) token(o *enginesim.Output, now time.Duration) {
 	c := o.Request.Tag.(*call)
 	if o.Request == &c.leg {
 		c.hit = o.Hit
+		if f.elastic != nil {
+			f.elastic.computed(c, now)
+		}
 		f.computed(c)
 		return
 	}
@@ -316,6 +351,8 @@ func (f *world) token(o *enginesim.Output, now time.Duration) {
 	} else {
 		gap := now - c.last
 		c.slowest = max(c.slowest, gap)
+		e := f.engines[c.booked.engine]
+		e.gaps, e.gapped = e.gaps+gap.Seconds(), e.gapped+1
 		c.router.token(&c.booked, gap)
 	}
 	c.last = now
@@ -330,6 +367,11 @@ func (f *world) token(o *enginesim.Output, now time.Duration) {
 // finish notes a request's end and lets the client go on.
 func (f *world) finish(c *call, refused bool) {
 	f.line.left(c)
+	if f.elastic != nil {
+		f.elastic.ended(c, refused)
+		f.client.ended(c.session)
+		return
+	}
 	f.answers = append(f.answers, answer{
 		stage: c.stage, refused: refused, prompt: c.prompt, output: c.output, hit: c.hit,
 		sent: c.sent, first: c.first, last: c.last, slowest: c.slowest, engine: c.booked.engine, prefill: c.booked.prefill,

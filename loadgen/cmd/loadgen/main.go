@@ -24,6 +24,7 @@ func root() *ffcli.Command {
   loadgen plane            measure the event plane: engines, ingest, NATS, index
   loadgen bench-router     measure what the router adds to a request
   loadgen simulate         compare routing policies in virtual time
+  loadgen autoscale        compare autoscalers in virtual time
   loadgen fairness         serve tenants that ask for too much, as they come and in turn
   loadgen sweep            simulate them under worse and worse conditions
   loadgen realtime         compare real time with virtual time on one trace
@@ -31,7 +32,7 @@ func root() *ffcli.Command {
   loadgen gates            hold the simulator to theory, silicon and published tables`,
 		Subcommands: []*ffcli.Command{
 			demoCommand(), enginesCommand(), runCommand(), rivalsCommand(), planeCommand(), benchRouterCommand(),
-			simulateCommand(), fairnessCommand(), sweepCommand(), realtimeCommand(), routersCommand(), gatesCommand(),
+			simulateCommand(), autoscaleCommand(), fairnessCommand(), sweepCommand(), realtimeCommand(), routersCommand(), gatesCommand(),
 		},
 		Exec: daemon.NoVerb,
 	}

@@ -44,7 +44,7 @@ type results struct {
 // openResults reads what the file has, if there is one. Runs of other code than this are left out of the setups that
 // are asked for, as they could not be compared with what comes.
 func openResults(ctx context.Context, path string, slo sim.SLO, scenes []sim.Scene) (*results, error) {
-	f := &results{path: path, code: codeVersion(ctx)}
+	f := &results{path: path, code: codeVersion(ctx, simulated...)}
 	f.Header, f.Setups = report.NewHeader(1, time.Now()), map[string]sim.Setup{}
 	f.SLO.TTFT, f.SLO.ITL, f.Scale = slo.TTFT.Seconds(), slo.ITL.Seconds(), scenes[0].Scale
 	var old simulation
@@ -139,9 +139,9 @@ var simulated = []string{"loadgen/sim", "loadgen/enginesim", "loadgen/workload",
 
 // codeVersion names the code that simulates: a hash over its files as the checkout has them, changes included. Empty
 // outside a checkout, where nothing tells.
-func codeVersion(ctx context.Context) string {
+func codeVersion(ctx context.Context, folders ...string) string {
 	var paths []string
-	for _, folder := range simulated {
+	for _, folder := range folders {
 		paths = append(paths, ":(top,glob)"+folder+"/*.go")
 	}
 	paths = append(paths, ":(top,exclude,glob)**/*_test.go")
