@@ -111,7 +111,7 @@ func (x *exchange) attempt(ctx context.Context) (*http.Response, error) {
 		return nil, err
 	}
 	x.q.asked = true
-	resp, err := x.rt.engines.RoundTrip(x.steer(out))
+	resp, err := x.rt.engines.Send(x.steer(out), x.tell)
 	if err == nil {
 		err = peek(resp)
 	}

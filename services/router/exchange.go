@@ -3,6 +3,7 @@ package router
 import (
 	"context"
 	"net/http"
+	"sync"
 	"time"
 
 	"github.com/warmpath/warmpath/libs/openai"
@@ -18,7 +19,7 @@ type exchange struct {
 	wish  *ledger.Wish
 	res   *ledger.Reservation // the latest
 	line  line                // of the first choice, but that the engine is the latest
-	told  chan struct{}       // closed when the decision line is written
+	tell  func()              // writes the decision line, once
 	apart split               // where its prompt is computed
 
 	predicted time.Duration // arrival to first byte, as foreseen at the first choice
@@ -66,7 +67,7 @@ func (rt *router) exchange(w http.ResponseWriter, r *http.Request, q *request) {
 	x.booked(time.Now())
 	defer x.end(r.Context())
 	resp, e := x.send(r.Context())
-	<-x.told // before the answer begins: who has it finds the line
+	x.tell() // before the answer begins: who has it finds the line
 	switch {
 	case r.Context().Err() != nil:
 		if resp != nil {
@@ -108,7 +109,7 @@ func (x *exchange) choose(ctx context.Context, scoring time.Duration) *openai.Er
 	x.line.Split = x.apart.decided(d)
 	x.line.ID, x.line.Priority = x.q.id, x.q.caller.band
 	x.line.Us = stages{Tokenize: x.wish.Score.GetTokenizeUs(), Score: scoring.Microseconds(), Pick: picking.Microseconds()}
-	x.tell(ctx)
+	x.tell = x.teller(ctx)
 	x.pool.count(func(t *totals) {
 		t.prompt += int64(res.Prompt)
 		t.uncached += int64(x.computing().Uncached)
@@ -116,18 +117,14 @@ func (x *exchange) choose(ctx context.Context, scoring time.Duration) *openai.Er
 	return nil
 }
 
-// tell writes the decision line while the engine is being asked.
-func (x *exchange) tell(ctx context.Context) {
-	line, told := x.line, make(chan struct{})
-	x.told = told
+// teller writes the decision line as it is now when it is first called.
+func (x *exchange) teller(ctx context.Context) func() {
+	line := x.line
 	if line.Split != nil { // it goes on to change
 		split := *line.Split
 		line.Split = &split
 	}
-	go func() {
-		defer close(told)
-		line.log(ctx, x.rt.log)
-	}()
+	return sync.OnceFunc(func() { line.log(ctx, x.rt.log) })
 }
 
 // end releases the ledger and writes the record; it runs however the request ended.

@@ -182,7 +182,7 @@ func newRig(t testing.TB, cfg Config) *rig {
 	t.Cleanup(func() {
 		server.Close()
 		rt.scorers.Close()
-		rt.engines.RoundTripper.(*http.Transport).CloseIdleConnections()
+		rt.hangUp()
 	})
 	g.url = server.URL
 	return g

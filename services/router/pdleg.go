@@ -99,7 +99,7 @@ func (x *exchange) prefill(ctx context.Context) (why string) {
 		return prefillRefused
 	}
 	x.q.asked = true
-	resp, err := x.rt.engines.RoundTrip(out)
+	resp, err := x.rt.engines.Send(out, x.tell)
 	if err != nil {
 		return retryReason(nil, err)
 	}

@@ -29,6 +29,7 @@ import (
 	"github.com/warmpath/warmpath/services/router/internal/peers"
 	"github.com/warmpath/warmpath/services/router/internal/scorers"
 	"github.com/warmpath/warmpath/services/router/internal/tenants"
+	"github.com/warmpath/warmpath/services/router/internal/wire"
 	"github.com/warmpath/warmpath/services/router/ledger"
 	"github.com/warmpath/warmpath/services/router/policy"
 )
@@ -138,7 +139,15 @@ func Run(ctx context.Context, cfg Config) error {
 		return stopped(ctx, err)
 	}
 	defer rt.scorers.Close()
+	defer rt.hangUp()
 	return rt.serveAll(ctx, life, end, conn, listener)
+}
+
+// hangUp closes the idle connections to engines.
+func (rt *router) hangUp() {
+	if t, ok := rt.engines.RoundTripper.(*wire.Transport); ok {
+		t.CloseIdleConnections()
+	}
 }
 
 // stopped is nil where ctx has ended: whatever failed then failed because of it.

@@ -53,7 +53,7 @@ func TestAThousandStreamsAtOnce(t *testing.T) {
 		clients.Wait()
 		g.idle()
 		client.CloseIdleConnections()
-		g.rt.engines.RoundTripper.(*http.Transport).CloseIdleConnections()
+		g.rt.hangUp()
 		g.eventually("the end of the connections", func() bool { return runtime.NumGoroutine() < 100 })
 		runtime.GC()
 		runtime.GC() // pools keep what they have for one collection

@@ -18,17 +18,27 @@ type Streams struct {
 	Growth int64 `json:"rss_growth_bytes"`
 }
 
+// flow is where equal requests go, and what they are.
+type flow struct {
+	address string
+	way     string
+	size    int
+}
+
+// routed is a flow through the router.
+func (l *lab) routed() flow { return flow{l.address, routed, l.Sizes[0]} }
+
 // stream sends n equal requests, one every apart, each answered with so many chunks, and returns how many failed, and
 // why.
-func stream(l *lab, n, chunks int, apart, gap time.Duration) (lost int, err error) {
+func stream(l *lab, f flow, n, chunks int, apart, gap time.Duration) (lost int, err error) {
 	failed := make([]error, n)
 	var wait sync.WaitGroup
 	for i := range n {
 		wait.Go(func() {
 			time.Sleep(time.Duration(i) * apart)
-			c := newConnection(l.address)
+			c := newConnection(f.address)
 			defer c.close()
-			t := l.task(l.Sizes[0], routed)
+			t := l.task(f.size, f.way)
 			t.chunks, t.gap = chunks, gap
 			_, failed[i] = c.do(t)
 		})
@@ -42,27 +52,35 @@ func stream(l *lab, n, chunks int, apart, gap time.Duration) (lost int, err erro
 	return lost, err
 }
 
-// chunks measures the router's processor time for each event of 20 streams. Each event comes alone, so that each is
-// read and flushed alone.
+// chunks measures the router's processor time for each event of streams.
 func chunks(ctx context.Context, l *lab, o Options, f *Figures) error {
-	const connections, gap = 20, 5 * time.Millisecond
-	n := max(1, int(o.Seconds/gap.Seconds()))
-	if _, err := stream(l, connections, 1, 0, gap); err != nil { // connections to engines, buffers
-		return err
-	}
-	stop, err := l.meter()
-	if err != nil {
-		return err
-	}
-	if _, err := stream(l, connections, n, 0, gap); err != nil {
-		return err
-	}
-	used, err := stop()
+	us, err := chunkCost(l, l.routed(), o, l.router.CPU)
 	if err == nil {
-		err = l.scored(ctx, 2*connections)
+		err = l.scored(ctx, 2*chunkStreams)
 	}
-	f.ChunkUS = 1e6 * used.cpu / float64(connections*n)
+	f.ChunkUS = us
 	return err
+}
+
+const chunkStreams = 20
+
+// chunkCost is the processor time for each event of 20 streams, in microseconds. Each event comes alone, so that each
+// is read and flushed alone.
+func chunkCost(l *lab, f flow, o Options, cpu func() (float64, error)) (us float64, err error) {
+	const gap = 5 * time.Millisecond
+	n := max(1, int(o.Seconds/gap.Seconds()))
+	if _, err := stream(l, f, chunkStreams, 1, 0, gap); err != nil { // connections to engines, buffers
+		return 0, err
+	}
+	before, err := cpu()
+	if err != nil {
+		return 0, err
+	}
+	if _, err := stream(l, f, chunkStreams, n, 0, gap); err != nil {
+		return 0, err
+	}
+	after, err := cpu()
+	return 1e6 * (after - before) / float64(chunkStreams*n), err
 }
 
 // most measures how many requests a second go through with everything on this machine.
@@ -108,14 +126,14 @@ func request(ctx context.Context, l *lab, o Options, f *Figures) error {
 	gap := time.Duration(o.Seconds / tokens * float64(time.Second))
 	apart := 20 * gap // each alone with its 400 KB, so that none is scored late
 	n := max(1, int(3*o.Seconds))
-	if _, err := stream(l, n, 1, apart, gap); err != nil {
+	if _, err := stream(l, l.routed(), n, 1, apart, gap); err != nil {
 		return err
 	}
 	stop, err := l.meter()
 	if err != nil {
 		return err
 	}
-	if _, err := stream(l, n, tokens, apart, gap); err != nil {
+	if _, err := stream(l, l.routed(), n, tokens, apart, gap); err != nil {
 		return err
 	}
 	used, err := stop()
@@ -175,7 +193,7 @@ func streams(ctx context.Context, l *lab, o Options, f *Figures) error {
 	var first, last memory
 	var failed error
 	for wave := range waves {
-		lost, err := stream(l, o.Streams, max(2, int(o.Seconds/gap.Seconds())), 0, gap)
+		lost, err := stream(l, l.routed(), o.Streams, max(2, int(o.Seconds/gap.Seconds())), 0, gap)
 		s.Lost += lost
 		failed = errors.Join(failed, err)
 		if _, _, err := l.records(ctx, o.Streams); err != nil { // a thousand at once: the last are scored late

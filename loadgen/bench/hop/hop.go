@@ -56,6 +56,8 @@ type Figures struct {
 	// Decision is the choice among 100 engines with its reservation, from the records.
 	Decision *Quantiles `json:"decision_us_100_engines,omitempty"`
 	Streams  *Streams   `json:"streams,omitempty"`
+	// Floors are what proxies cost that do nothing else.
+	Floors []Floor `json:"floors,omitempty"`
 }
 
 // Quantiles are in microseconds.
@@ -102,6 +104,7 @@ func parts() []part {
 		part{"request", length(1.5), 8, []int{400_000}, request, func(f *Figures) bool { return f.RequestCPU > 0 }},
 		part{"idle", length(1), 100, []int{2048}, idle, func(f *Figures) bool { return f.IdleCores != nil }},
 		part{"decision", length(1.5), 100, []int{8192}, decision, func(f *Figures) bool { return f.Decision != nil }},
+		part{"floor", length(4), 8, []int{2048, 8192}, floor, func(f *Figures) bool { return len(f.Floors) > 0 }},
 		part{"streams", length(3), 8, []int{2048}, streams, func(f *Figures) bool { return f.Streams != nil }},
 	)
 }

@@ -42,7 +42,7 @@ func small(t *testing.T, parts ...string) Options {
 // TestEveryPartGivesItsFigures runs all of it through real processes and a real router.
 func TestEveryPartGivesItsFigures(t *testing.T) {
 	var f Figures
-	o := small(t, "2048x20", "220000x1", "chunks", "rps", "request", "idle", "decision", "streams")
+	o := small(t, "2048x20", "220000x1", "chunks", "rps", "request", "idle", "decision", "floor", "streams")
 	if err := Run(t.Context(), o, &f); err != nil {
 		t.Fatal(err)
 	}
@@ -61,6 +61,9 @@ func TestEveryPartGivesItsFigures(t *testing.T) {
 	}
 	if f.IdleCores == nil || f.Decision == nil || f.Decision.P99 <= 0 || f.Streams == nil || f.Streams.Lost != 0 {
 		t.Errorf("figures %+v", f)
+	}
+	if len(f.Floors) != len(proxies) || f.Floors[0].ChunkUS <= 0 || f.Floors[1].CPU <= 0 || f.Floors[1].Added.P50 <= 0 {
+		t.Errorf("floors %+v", f.Floors)
 	}
 	if left, err := Expected(o, &f); err != nil || left != 0 {
 		t.Errorf("%v of it are measured again: %v", left, err)

@@ -26,6 +26,7 @@ import (
 func Serve(ctx context.Context, name string, in io.Reader, out io.Writer) error {
 	return process.Serve(ctx, map[string]process.Starter{
 		"nats": process.StartNATS, "backend": startBackend, "scorer": startScorer, "router": startRouter,
+		"splice": startSplice, "reverse": startReverse,
 	}, name, in, out)
 }
 

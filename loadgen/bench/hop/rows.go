@@ -1,6 +1,7 @@
 package hop
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -162,6 +163,7 @@ type openLoop struct {
 	connections int
 	each        int // requests on each connection
 	rate        float64
+	at          string // address; "" is where the way begins
 }
 
 // sample is one request of an open loop.
@@ -178,7 +180,7 @@ func (o *openLoop) run(ctx context.Context, way string) []sample {
 	var wait sync.WaitGroup
 	for i := range o.connections {
 		wait.Go(func() {
-			c := newConnection(o.lab.target(way, i))
+			c := newConnection(cmp.Or(o.at, o.lab.target(way, i)))
 			defer c.close()
 			due := start.Add(time.Duration(rand.Int64N(int64(interval))))
 			for k := range o.each {

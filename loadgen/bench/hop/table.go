@@ -57,6 +57,10 @@ func (f *Figures) others(w io.Writer) {
 			fmt.Fprintf(w, "  for each core of the router\t%.0f\t>= %.0f\t%s\n", core, least, verdict(core >= least))
 		}
 	}
+	for _, p := range f.Floors {
+		fmt.Fprintf(w, "proxy %q: added at 8192 bytes, p50; p99\t%.0f; %.0f us at %.0f/s\t\t\n", p.Proxy, p.Added.P50, p.Added.P99, p.Rate)
+		fmt.Fprintf(w, "  processor time of a request; of an SSE chunk\t%.0f; %.1f us\t\t\n", p.CPU, p.ChunkUS)
+	}
 	if f.Allocations > 0 {
 		fmt.Fprintf(w, "allocations of a request\t%.0f\t\t\n", f.Allocations)
 	}

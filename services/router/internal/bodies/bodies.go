@@ -2,7 +2,6 @@
 package bodies
 
 import (
-	"bytes"
 	"errors"
 	"io"
 	"net/http"
@@ -16,10 +15,7 @@ import (
 // Most is the length of the longest body that is read.
 const Most = 16 << 20
 
-const (
-	keepBytes = 1 << 20  // a larger buffer is not kept for the next request
-	copyBytes = 32 << 10 // up to here a body is copied for its engine
-)
+const keepBytes = 1 << 20 // a larger buffer is not kept for the next request
 
 // Pool keeps the buffers of bodies that are done with. The zero value is ready; safe for concurrent use.
 type Pool struct {
@@ -141,15 +137,9 @@ func (b *Body) Release() {
 	b.pool.free.Put(b)
 }
 
-// Reader reads Sent for one attempt. The transport may read and close it at once, and after the attempt. A small body
-// is copied: net/http then knows that it lies in memory and sends it in one write with the headers, which saves the
-// router a system call and the engine a wake-up.
-func (b *Body) Reader() io.ReadCloser {
-	if len(b.Sent) <= copyBytes {
-		return io.NopCloser(bytes.NewReader(bytes.Clone(b.Sent)))
-	}
-	return &reader{body: b.Keep()}
-}
+// Reader reads Sent for one attempt; it is an io.WriterTo, which writes all at once. The transport may read and close it
+// at once, and after the attempt.
+func (b *Body) Reader() io.ReadCloser { return &reader{body: b.Keep()} }
 
 type reader struct {
 	mu   sync.Mutex
@@ -169,6 +159,18 @@ func (r *reader) Read(p []byte) (int, error) {
 	n := copy(p, r.body.Sent[r.at:])
 	r.at += n
 	return n, nil
+}
+
+// WriteTo keeps the body until w has it; Close waits for that.
+func (r *reader) WriteTo(w io.Writer) (int64, error) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if r.body == nil {
+		return 0, http.ErrBodyReadAfterClose
+	}
+	n, err := w.Write(r.body.Sent[r.at:])
+	r.at += n
+	return int64(n), err
 }
 
 func (r *reader) Close() error {

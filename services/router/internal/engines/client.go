@@ -9,6 +9,8 @@ import (
 	"net/http"
 	"strings"
 	"time"
+
+	"github.com/warmpath/warmpath/services/router/internal/wire"
 )
 
 const (
@@ -19,15 +21,18 @@ const (
 )
 
 // NewTransport keeps connections to engines. No time limit but for dialling: a prompt may wait long for its turn.
-func NewTransport() *http.Transport {
+func NewTransport() *wire.Transport {
 	dialer := &net.Dialer{Timeout: dialTime, KeepAlive: 15 * time.Second}
-	return &http.Transport{
-		DialContext:         dialer.DialContext,
-		MaxIdleConnsPerHost: idleConns,
-		IdleConnTimeout:     90 * time.Second,
-		DisableCompression:  true, // the usage chunk must be readable
-		ReadBufferSize:      socketRead,
-		WriteBufferSize:     socketWrite,
+	return &wire.Transport{
+		Dial: dialer.DialContext,
+		Other: &http.Transport{ // of engines behind TLS
+			DialContext:         dialer.DialContext,
+			MaxIdleConnsPerHost: idleConns,
+			IdleConnTimeout:     90 * time.Second,
+			DisableCompression:  true, // the usage chunk must be readable
+			ReadBufferSize:      socketRead,
+			WriteBufferSize:     socketWrite,
+		},
 	}
 }
 
@@ -35,6 +40,15 @@ func NewTransport() *http.Transport {
 type Client struct {
 	http.RoundTripper
 	Key string // the engines' API key; empty is none
+}
+
+// Send is RoundTrip; meanwhile is called once before it returns, where that can be while the engine is at work.
+func (c *Client) Send(r *http.Request, meanwhile func()) (*http.Response, error) {
+	if t, ok := c.RoundTripper.(*wire.Transport); ok {
+		return t.Send(r, meanwhile)
+	}
+	meanwhile()
+	return c.RoundTrip(r)
 }
 
 // Authorize sets the engines' key on a request to one of them.
