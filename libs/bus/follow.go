@@ -34,6 +34,7 @@ type Span struct {
 	Stream   string
 	Subjects []string  // wildcards allowed; none means all
 	From     uint64    // sequence; 0 is the beginning
+	Since    time.Time // without From: what was stored then or later; zero is the beginning
 	To       uint64    // sequence, inclusive; 0 is without end
 	Created  time.Time // when the stream was created, as StreamState tells; zero is whenever
 }
@@ -98,7 +99,11 @@ func (r *reading) once(ctx context.Context) error {
 		r.idle = time.AfterFunc(readIdle, cancel)
 		defer r.idle.Stop()
 	}
-	return r.conn.consume(ctx, r.Stream, orderedFrom(r.Subjects, r.next), func(pending uint64) error { return r.begin(ctx, pending) }, r.each)
+	cfg := orderedFrom(r.Subjects, r.next)
+	if r.next == 1 && !r.Since.IsZero() {
+		cfg.DeliverPolicy, cfg.OptStartSeq, cfg.OptStartTime = jetstream.DeliverByStartTimePolicy, 0, &r.Since
+	}
+	return r.conn.consume(ctx, r.Stream, cfg, func(pending uint64) error { return r.begin(ctx, pending) }, r.each)
 }
 
 // begin is called once the consumer exists: from then on the server ends it with the stream.

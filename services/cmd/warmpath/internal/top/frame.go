@@ -1,0 +1,368 @@
+package top
+
+import (
+	"cmp"
+	"fmt"
+	"math"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/warmpath/warmpath/libs/fleet"
+	"github.com/warmpath/warmpath/services/autoscaler/decide"
+)
+
+// Order is how a frame sorts engines.
+type Order int
+
+// The orders.
+const (
+	ByName  Order = iota
+	ByLoad        // the busiest first
+	ByState       // those that need a look first
+)
+
+func (o Order) String() string { return [...]string{"name", "load", "state"}[o] }
+
+// Show is what of a picture is drawn.
+type Show struct {
+	Pool  string // id; one that is not there is the first
+	Order Order
+	Help  bool
+}
+
+// tall is from how many lines on a frame shows what explains a decision too.
+const tall = 36
+
+// frame is a frame under construction.
+type frame struct {
+	look
+	width, height int // height 0 is as many as there are
+	lines         []string
+}
+
+// Frame draws a picture in exactly height lines of at most width cells, or with height 0 in as many as it takes.
+func Frame(p *Picture, s Show, width, height int) string {
+	f := &frame{look: newLook(), width: width, height: height}
+	f.header(p)
+	pool, at := find(p.Pools, s.Pool)
+	switch {
+	case s.Help:
+		f.help()
+	case pool == nil && p.NATS.Up:
+		f.blank().add(f.row().put(f.plain, " No pool yet: no engine has been met."))
+	case pool != nil:
+		f.pool(pool, at, len(p.Pools))
+		f.body(p, pool, s)
+	}
+	for height > 0 && len(f.lines) < height-1 {
+		f.lines = append(f.lines, "")
+	}
+	if height > 0 {
+		f.lines = f.lines[:height-1]
+	}
+	keys := fmt.Sprintf(" q quit   ←→ tab pool   s sort (%s)   ? help", s.Order)
+	f.add(f.row().put(f.faint, keys))
+	return strings.Join(f.lines, "\n")
+}
+
+func (f *frame) row() *row { return newRow(f.width) }
+
+func (f *frame) add(rows ...*row) *frame {
+	for _, r := range rows {
+		f.lines = append(f.lines, r.String())
+	}
+	return f
+}
+
+func (f *frame) blank() *frame { return f.add(newRow(0)) }
+
+// room is how many lines are left above the last.
+func (f *frame) room() int {
+	if f.height == 0 {
+		return math.MaxInt32
+	}
+	return max(0, f.height-1-len(f.lines))
+}
+
+func (f *frame) tall() bool { return f.height == 0 || f.height >= tall }
+
+func find(pools []Pool, id string) (*Pool, int) {
+	for i := range pools {
+		if pools[i].ID == id {
+			return &pools[i], i
+		}
+	}
+	if len(pools) == 0 {
+		return nil, 0
+	}
+	return &pools[0], 0
+}
+
+func (f *frame) header(p *Picture) {
+	r := f.row().put(f.strong, " warmpath ")
+	for _, s := range p.Services {
+		style := f.good
+		if s.Ready == 0 {
+			style = f.bad
+		} else if s.Ready < s.Alive || s.Name == "index" && s.Uncovered > 0 {
+			style = f.warn
+		}
+		count := fmt.Sprint(s.Ready)
+		if s.Ready < s.Alive {
+			count = fmt.Sprintf("%d/%d", s.Ready, s.Alive)
+		}
+		r.put(f.faint, " "+s.Name+" ").put(style, count)
+		if s.Name == "index" && s.Ready > 0 && s.Uncovered > 0 {
+			r.put(f.bad, fmt.Sprintf(" (%d buckets uncovered)", s.Uncovered))
+		}
+	}
+	r.put(f.faint, "  NATS ")
+	switch {
+	case p.NATS.Up:
+		r.put(f.good, "ok").put(f.faint, "  "+p.At.Format(time.TimeOnly))
+		f.add(r)
+	case p.At.IsZero():
+		f.add(r.put(f.bad, "away"))
+		f.blank().add(f.row().put(f.bad, fmt.Sprintf(" Waiting for %s for %s: %s", p.NATS.URL, age(p.NATS.Away), p.NATS.Why)))
+	default:
+		f.add(r.put(f.bad, "away"))
+		f.add(f.row().put(f.bad, fmt.Sprintf(" NATS is away: what follows is %s old, of %s.", age(p.NATS.Away), p.At.Format(time.TimeOnly))))
+	}
+}
+
+func (f *frame) pool(p *Pool, at, of int) {
+	r := f.row().put(f.strong, " "+p.Model)
+	if of > 1 {
+		r.put(f.faint, fmt.Sprintf("  pool %d of %d", at+1, of))
+	}
+	if p.Reporting < p.Routers {
+		r.put(f.warn, fmt.Sprintf("  %d of %d routers report", p.Reporting, p.Routers))
+	}
+	switch d := p.Decision; {
+	case d == nil:
+		r.put(f.faint, "  no decision was logged lately")
+	default:
+		r.put(f.faint, "  scaling ").put(f.plain, string(cmp.Or(d.Mode, decide.Shadow))).put(f.faint, ", decided "+age(d.Age)+" ago")
+		if d.Blind != "" {
+			r.put(f.bad, "  blind: "+d.Blind)
+		}
+	}
+	f.add(r)
+	r = f.row()
+	item := func(name, value string) { r.put(f.faint, " "+name+" ").put(f.plain, value).put(f.plain, " ") }
+	rates := [...]string{"-", "-", "-", "-", "-", "-"}
+	if p.Rates != nil {
+		for i, v := range []float64{p.Rates.Arrivals, p.Rates.Prompt, p.Rates.Uncached, 0, p.Rates.Output, p.Rates.Shed} {
+			rates[i] = quantity(v) + "/s"
+		}
+		rates[3] = percent(p.Rates.Hit)
+	}
+	queued, held := "-", "-"
+	if p.Gauges != nil {
+		queued, held = quantity(float64(p.Gauges.Queued)), known(p.Gauges.Held)
+	}
+	item("in", rates[0])
+	item("prompt", rates[1])
+	item("uncached", rates[2])
+	item("hit", rates[3])
+	item("out", rates[4])
+	item("queued", queued)
+	item("held", held)
+	item("shed", rates[5])
+	f.add(r)
+}
+
+// body shares the room out: roles take what they need, decisions a quarter of the rest, engines what is left.
+func (f *frame) body(p *Picture, pool *Pool, s Show) {
+	if f.tall() {
+		f.blank()
+	}
+	f.roles(p, pool)
+	engines := sorted(pool.Engines, s.Order)
+	want := min(len(pool.Decisions), 3+f.room()/4)
+	if f.height == 0 {
+		want = min(len(pool.Decisions), 10)
+	}
+	lines := f.room() - 2 // headings
+	if f.tall() {
+		lines -= 2
+	}
+	more := max(0, lines-len(engines)-want) // that the engines do not take
+	want = min(len(pool.Decisions), want+more, max(0, lines-1))
+	f.engines(pool, engines, lines-want)
+	f.decisions(p, pool, want)
+}
+
+func (f *frame) roles(p *Picture, pool *Pool) {
+	if len(pool.Roles) == 0 || f.room() < 2 {
+		return
+	}
+	r := f.row().put(f.faint, " ").cell(f.faint, "ROLE", 8)
+	for _, head := range []string{"READY", "NOW", "NEED", "TARGET", "START"} {
+		r.number(f.faint, head, max(5, len(head)))
+	}
+	f.add(r.put(f.faint, " DEMAND AND WHAT WAS LEARNED"))
+	for i := range pool.Roles {
+		f.role(p, pool, &pool.Roles[i])
+	}
+}
+
+func (f *frame) role(p *Picture, pool *Pool, r *Role) {
+	d := r.Decision
+	line := f.row().put(f.plain, " ").cell(f.strong, string(r.Role), 8).number(f.plain, fmt.Sprint(r.Serving), 5)
+	if d == nil {
+		f.add(line.put(f.faint, "    -     -      -     -  no decision"))
+		return
+	}
+	target := f.good
+	if d.Target != d.Now {
+		target = f.warn
+	}
+	starting := f.plain
+	if *r.Starting > 0 {
+		starting = f.need
+	}
+	line.number(f.plain, fmt.Sprint(d.Now), 5).number(f.plain, fmt.Sprint(d.Need), 5)
+	line.number(target, fmt.Sprint(d.Target), 6).number(starting, fmt.Sprint(*r.Starting), 5)
+	f.add(line.put(f.plain, " "+demandText(d)).put(f.faint, "  "+learnedText(d)))
+	f.sparks(p, pool, r.Role)
+	line = f.row().put(f.faint, "   rule ").put(f.plain, d.Rule)
+	if r.Draining > 0 {
+		line.put(f.faint, fmt.Sprintf("  %d draining", r.Draining))
+	}
+	if d.Short > 0 {
+		line.put(f.bad, fmt.Sprintf("  budget short of %d", d.Short))
+	}
+	if len(d.Blocked) > 0 {
+		line.put(f.warn, "  blocked: "+strings.Join(d.Blocked, "; "))
+	}
+	f.add(line)
+	if f.tall() {
+		f.why(d)
+	}
+}
+
+func demandText(d *decide.RoleDecision) string {
+	x := d.Demand
+	var parts []string
+	if x.Busy > 0 || x.Observed == 0 && x.Flow == 0 {
+		parts = append(parts, fmt.Sprintf("w %.2f", x.Busy))
+	}
+	if x.Observed > 0 || x.Flow > 0 {
+		parts = append(parts, fmt.Sprintf("x_obs %.2f x_flow %.2f", x.Observed, x.Flow))
+	}
+	return strings.Join(append(parts, fmt.Sprintf("held %.2f", x.Held)), " ")
+}
+
+func learnedText(d *decide.RoleDecision) string {
+	m := d.Model
+	var parts []string
+	if m.Sequences > 0 {
+		parts = append(parts, fmt.Sprintf("%.0f seqs", m.Sequences))
+	}
+	if m.Rate > 0 {
+		parts = append(parts, quantity(m.Rate)+" tok/s")
+	}
+	return strings.Join(append(parts, fmt.Sprintf("start %.0f s", m.Startup), fmt.Sprintf("learned %.0f %%", 100*m.Confidence)), ", ")
+}
+
+// sparks draw replicas and demand of the last quarter of an hour in the same measure, side by side.
+func (f *frame) sparks(p *Picture, pool *Pool, role decide.Role) {
+	const labels = len("   replicas   demand ")
+	cells := max(4, (f.width-labels-8)/2)
+	now, busy := make([]float64, cells), make([]float64, cells)
+	top := 0.0
+	for i := range cells {
+		at := p.At.Add(-history + history*time.Duration(i+1)/time.Duration(cells))
+		now[i], busy[i] = math.NaN(), math.NaN()
+		n, _ := slices.BinarySearchFunc(pool.History, at, func(s Sampling, at time.Time) int {
+			if s.At.After(at) {
+				return 1
+			}
+			return -1
+		})
+		if n == 0 {
+			continue
+		}
+		if s, ok := pool.History[n-1].Roles[role]; ok {
+			now[i], busy[i] = float64(s.Now), s.Demand
+			top = max(top, now[i], busy[i])
+		}
+	}
+	f.add(f.row().put(f.faint, "   replicas ").put(f.good, spark(now, top)).
+		put(f.faint, "  demand ").put(f.need, spark(busy, top)).put(f.faint, fmt.Sprintf(" of %.3g", top)))
+}
+
+// why adds what else a decision says of itself.
+func (f *frame) why(d *decide.RoleDecision) {
+	line := f.row().put(f.faint, "   candidates")
+	for _, c := range d.Candidates {
+		line.put(f.plain, fmt.Sprintf(" %s %d ", c.Rule, c.N))
+	}
+	f.add(line)
+	line = f.row().put(f.faint, "   would miss")
+	for _, v := range d.Predicted {
+		line.put(f.plain, fmt.Sprintf("  %.2g %% with %d", 100*v.Violations, v.N))
+	}
+	if v := d.Realised; v != nil {
+		line.put(f.faint, "   forecast then ").put(f.plain, fmt.Sprintf("%.2f", v.Forecast)).put(f.faint, " came ").put(f.plain, fmt.Sprintf("%.2f", v.Came))
+	}
+	f.add(line)
+}
+
+func sorted(engines []Engine, o Order) []Engine {
+	all := slices.Clone(engines)
+	slices.SortStableFunc(all, func(a, b Engine) int {
+		switch o {
+		case ByLoad:
+			return cmp.Or(cmp.Compare(value(b.Load), value(a.Load)), cmp.Compare(count(b.Inflight), count(a.Inflight)))
+		case ByState:
+			return cmp.Compare(concern(&b), concern(&a))
+		}
+		return 0
+	})
+	return all
+}
+
+func value(v *float64) float64 {
+	if v == nil {
+		return -1
+	}
+	return *v
+}
+
+func count(n *int) int {
+	if n == nil {
+		return -1
+	}
+	return *n
+}
+
+// concern is how much an engine wants to be looked at.
+func concern(e *Engine) int {
+	if e.Draining && e.State != fleet.Gone {
+		return 1
+	}
+	return slices.Index([]fleet.State{fleet.OK, "", fleet.Blind, fleet.Partial, fleet.Gone, fleet.Silent}, e.State)
+}
+
+func (f *frame) help() {
+	f.blank()
+	for _, line := range []string{
+		" q, ctrl-c     quit              tab, →, ←, ↑, ↓   another pool",
+		" s             sort engines: by name, load, state  ?   this page",
+		"",
+		" in, prompt, uncached, out, shed: per second, over the last ten; hit is 1 - uncached/prompt",
+		" queued: requests that wait at the routers; held: of these, because there is no engine",
+		" READY replicas that serve; NOW ordered and not draining; NEED what the rules come to;",
+		" TARGET after bounds, budget and blocks; START ordered and not met yet",
+		" w busy prefill replicas; x_obs decode replicas by what they hold; x_flow by what arrives;",
+		" held is the greatest forecast of the last while",
+		" LOAD: 100 % is the sequences that the objective allows, or a second of prompts to compute",
+		" ok, partial, blind, silent, gone: docs/operations.md says what to do",
+		" -  is not known: never zero",
+	} {
+		f.add(f.row().put(f.plain, line))
+	}
+}
