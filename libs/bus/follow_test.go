@@ -136,6 +136,63 @@ func TestReadEndsWithItsSpan(t *testing.T) {
 }
 
 // What retention takes away while a stretch is read never comes, and the reading ends all the same.
+func TestReadSince(t *testing.T) {
+	t.Parallel()
+	s := startRestartable(t)
+	c := connect(t, s.URL())
+	w := c.Writer(EventSubject("p", 2))
+	var stored []time.Time
+	for i := range 6 {
+		mustPublish(t, w, strconv.Itoa(i))
+	}
+	read := func(span Span) (got string) {
+		t.Helper()
+		span.Stream, span.To = Events, 6
+		if err := c.Read(deadline(t), span, func(m Message) {
+			got += string(m.Data)
+			stored = append(stored, m.Time)
+		}); err != nil {
+			t.Fatal(err)
+		}
+		return got
+	}
+	if got := read(Span{}); got != "012345" {
+		t.Fatalf("all are %s", got)
+	}
+	for i, at := range stored[:6] {
+		if got, want := read(Span{Since: at}), "012345"[i:]; got != want {
+			t.Errorf("since %d: %s", i, got)
+		}
+	}
+	if got := read(Span{Since: stored[5].Add(time.Nanosecond)}); got != "" {
+		t.Errorf("since after the last: %s", got)
+	}
+	if got := read(Span{Since: stored[1], From: 5}); got != "45" {
+		t.Errorf("from the fifth: %s", got)
+	}
+}
+
+// A reader that began by time goes on by sequence: nothing comes twice.
+func TestReadSinceGoesOnAfterARestart(t *testing.T) {
+	t.Parallel()
+	s := startRestartable(t)
+	c, w := connect(t, s.URL()), connect(t, s.URL()).Writer(EventSubject("p", 2))
+	got := make(chan Message, 100)
+	mustPublish(t, w, "0")
+	go func() {
+		_ = c.Read(t.Context(), Span{Stream: Events, Since: time.Now().Add(-time.Hour)}, func(m Message) { got <- m })
+	}()
+	for i := range 6 {
+		if m := next(t, got); string(m.Data) != strconv.Itoa(i) {
+			t.Fatalf("got %s, want %d", m.Data, i)
+		}
+		if i%2 == 0 {
+			s.restart(t)
+		}
+		mustPublish(t, w, strconv.Itoa(i+1))
+	}
+}
+
 func TestReadEndsThoughMessagesAreDiscarded(t *testing.T) {
 	t.Parallel()
 	c := connect(t, start(t).URL())

@@ -1,4 +1,4 @@
-// Command warmpath is the user's command: it runs Warmpath on one machine and looks into the engines' KV events.
+// Command warmpath is the user's command: it runs Warmpath on one machine, shows the fleet, and explains decisions.
 package main
 
 import (
@@ -25,7 +25,7 @@ vLLM must publish its KV events for that:
 
   vllm serve MODEL --port 8000 --enable-prefix-caching --kv-events-config \
     '{"enable_kv_cache_events":true,"publisher":"zmq","endpoint":"tcp://*:5557","replay_endpoint":"tcp://*:5558"}'`,
-		Subcommands: []*ffcli.Command{upCommand(), keysCommand(), eventsCommand()},
+		Subcommands: []*ffcli.Command{upCommand(), topCommand(), explainCommand(), keysCommand(), eventsCommand()},
 		Exec:        daemon.NoVerb,
 	}
 }

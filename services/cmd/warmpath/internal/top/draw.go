@@ -86,20 +86,27 @@ func cut(s string, width int) string {
 
 var eighths = []rune("▁▂▃▄▅▆▇█")
 
-// spark draws values from zero to top, one a cell; what is not a number is a gap.
-func spark(values []float64, top float64) string {
-	var b strings.Builder
+// spark draws values from zero to top in rows lines, one a cell; what is not a number is a gap.
+func spark(values []float64, top float64, rows int) []string {
+	lines := make([]string, rows)
 	for _, v := range values {
-		switch {
-		case math.IsNaN(v):
-			b.WriteByte(' ')
-		case top <= 0:
-			b.WriteRune(eighths[0])
-		default:
-			b.WriteRune(eighths[max(0, min(len(eighths)-1, int(math.Ceil(v/top*float64(len(eighths))))-1))])
+		filled := 0 // eighths of a cell, from the ground
+		if !math.IsNaN(v) {
+			filled = 1
+			if top > 0 {
+				filled = max(1, int(math.Ceil(min(1, v/top)*float64(rows*len(eighths)))))
+			}
+		}
+		for i := range lines {
+			switch n := filled - (rows-1-i)*len(eighths); {
+			case n <= 0:
+				lines[i] += " "
+			default:
+				lines[i] += string(eighths[min(n, len(eighths))-1])
+			}
 		}
 	}
-	return b.String()
+	return lines
 }
 
 // bar fills width cells by the share of one.

@@ -22,9 +22,8 @@ const (
 // Follow calls show, from one goroutine, with a picture at once and then each second, until ctx ends; also while NATS
 // is away. It reads, and makes nothing in NATS.
 func Follow(ctx context.Context, url string, show func(*Picture)) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	f := newFollower(ctx, url)
+	defer f.leave()
 	tick := time.NewTicker(every)
 	defer tick.Stop()
 	for now := time.Now(); ; {
@@ -47,9 +46,8 @@ func Follow(ctx context.Context, url string, show func(*Picture)) {
 // Once returns the first picture that has all there is: the fleet, the logged decisions, and each router's rates. It
 // does not wait long for routers that say nothing, nor for a NATS that is not there.
 func Once(ctx context.Context, url string) (*Picture, error) {
-	ctx, cancel := context.WithCancel(ctx)
-	defer cancel()
 	f := newFollower(ctx, url)
+	defer f.leave()
 	begun, met := time.Now(), time.Time{}
 	tick := time.NewTicker(every / 10)
 	defer tick.Stop()
@@ -81,7 +79,8 @@ type follower struct {
 	model Model
 	heard chan any
 
-	conn *bus.Conn // nil before there is one
+	leave func()    // ends what hears, and returns when it has ended
+	conn  *bus.Conn // nil before there is one
 	why  string    // nothing can be seen yet
 	log  bool      // the log of decisions was read to its end
 }
@@ -98,7 +97,16 @@ type (
 
 func newFollower(ctx context.Context, url string) *follower {
 	f := &follower{model: Model{URL: url}, heard: make(chan any, 1024), why: "connecting"}
-	go f.connect(ctx, url)
+	ctx, cancel := context.WithCancel(ctx)
+	done := make(chan struct{})
+	f.leave = func() {
+		cancel()
+		<-done
+	}
+	go func() {
+		defer close(done)
+		f.connect(ctx, url)
+	}()
 	return f
 }
 

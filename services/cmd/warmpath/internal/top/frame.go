@@ -8,6 +8,8 @@ import (
 	"strings"
 	"time"
 
+	"charm.land/lipgloss/v2"
+
 	"github.com/warmpath/warmpath/libs/fleet"
 	"github.com/warmpath/warmpath/services/autoscaler/decide"
 )
@@ -139,38 +141,27 @@ func (f *frame) pool(p *Pool, at, of int) {
 	if p.Reporting < p.Routers {
 		r.put(f.warn, fmt.Sprintf("  %d of %d routers report", p.Reporting, p.Routers))
 	}
-	switch d := p.Decision; {
-	case d == nil:
-		r.put(f.faint, "  no decision was logged lately")
-	default:
-		r.put(f.faint, "  scaling ").put(f.plain, string(cmp.Or(d.Mode, decide.Shadow))).put(f.faint, ", decided "+age(d.Age)+" ago")
-		if d.Blind != "" {
-			r.put(f.bad, "  blind: "+d.Blind)
-		}
-	}
-	f.add(r)
-	r = f.row()
-	item := func(name, value string) { r.put(f.faint, " "+name+" ").put(f.plain, value).put(f.plain, " ") }
-	rates := [...]string{"-", "-", "-", "-", "-", "-"}
+	rates, hit := [...]string{"-", "-", "-", "-", "-"}, "-"
 	if p.Rates != nil {
-		for i, v := range []float64{p.Rates.Arrivals, p.Rates.Prompt, p.Rates.Uncached, 0, p.Rates.Output, p.Rates.Shed} {
+		for i, v := range []float64{p.Rates.Arrivals, p.Rates.Prompt, p.Rates.Uncached, p.Rates.Output, p.Rates.Shed} {
 			rates[i] = quantity(v) + "/s"
 		}
-		rates[3] = percent(p.Rates.Hit)
+		hit = percent(p.Rates.Hit)
 	}
 	queued, held := "-", "-"
 	if p.Gauges != nil {
 		queued, held = quantity(float64(p.Gauges.Queued)), known(p.Gauges.Held)
 	}
-	item("in", rates[0])
-	item("prompt", rates[1])
-	item("uncached", rates[2])
-	item("hit", rates[3])
-	item("out", rates[4])
-	item("queued", queued)
-	item("held", held)
-	item("shed", rates[5])
+	item := func(r *row, name, value string) { r.put(f.faint, "  "+name+" ").put(f.plain, value) }
+	item(r, "queued", queued)
+	item(r, "held", held)
+	item(r, "shed", rates[4])
 	f.add(r)
+	r = f.row().put(f.plain, " ")
+	for i, name := range []string{"arrivals", "prompt", "uncached", "output"} {
+		r.put(f.faint, name+" ").put(f.plain, rates[i]+"  ")
+	}
+	f.add(r.put(f.faint, "hit ").put(f.plain, hit))
 }
 
 // body shares the room out: roles take what they need, decisions a quarter of the rest, engines what is left.
@@ -180,7 +171,7 @@ func (f *frame) body(p *Picture, pool *Pool, s Show) {
 	}
 	f.roles(p, pool)
 	engines := sorted(pool.Engines, s.Order)
-	want := min(len(pool.Decisions), 3+f.room()/4)
+	want := min(len(pool.Decisions), 2+f.room()/5)
 	if f.height == 0 {
 		want = min(len(pool.Decisions), 10)
 	}
@@ -198,11 +189,19 @@ func (f *frame) roles(p *Picture, pool *Pool) {
 	if len(pool.Roles) == 0 || f.room() < 2 {
 		return
 	}
+	if d := pool.Decision; d != nil && d.Blind != "" {
+		f.add(f.row().put(f.bad, " blind: "+d.Blind))
+	}
 	r := f.row().put(f.faint, " ").cell(f.faint, "ROLE", 8)
 	for _, head := range []string{"READY", "NOW", "NEED", "TARGET", "START"} {
 		r.number(f.faint, head, max(5, len(head)))
 	}
-	f.add(r.put(f.faint, " DEMAND AND WHAT WAS LEARNED"))
+	if d := pool.Decision; d != nil {
+		r.put(f.faint, " scaling ").put(f.plain, modeName(d.Mode)).put(f.faint, ", decided "+age(d.Age)+" ago")
+	} else {
+		r.put(f.faint, " no decision was logged lately")
+	}
+	f.add(r)
 	for i := range pool.Roles {
 		f.role(p, pool, &pool.Roles[i])
 	}
@@ -212,7 +211,7 @@ func (f *frame) role(p *Picture, pool *Pool, r *Role) {
 	d := r.Decision
 	line := f.row().put(f.plain, " ").cell(f.strong, string(r.Role), 8).number(f.plain, fmt.Sprint(r.Serving), 5)
 	if d == nil {
-		f.add(line.put(f.faint, "    -     -      -     -  no decision"))
+		f.add(line.put(f.faint, "    -     -      -     -"))
 		return
 	}
 	target := f.good
@@ -225,7 +224,15 @@ func (f *frame) role(p *Picture, pool *Pool, r *Role) {
 	}
 	line.number(f.plain, fmt.Sprint(d.Now), 5).number(f.plain, fmt.Sprint(d.Need), 5)
 	line.number(target, fmt.Sprint(d.Target), 6).number(starting, fmt.Sprint(*r.Starting), 5)
-	f.add(line.put(f.plain, " "+demandText(d)).put(f.faint, "  "+learnedText(d)))
+	line.put(f.plain, " ")
+	long, short := demandText(d)
+	for _, parts := range [][2]string{{long, learnedText(d, true)}, {long, learnedText(d, false)}, {long, ""}, {short, ""}} {
+		if lipgloss.Width(parts[0]+"  "+parts[1]) <= line.left || parts[0] == short {
+			line.put(f.plain, parts[0]+"  ").put(f.faint, parts[1])
+			break
+		}
+	}
+	f.add(line)
 	f.sparks(p, pool, r.Role)
 	line = f.row().put(f.faint, "   rule ").put(f.plain, d.Rule)
 	if r.Draining > 0 {
@@ -243,19 +250,19 @@ func (f *frame) role(p *Picture, pool *Pool, r *Role) {
 	}
 }
 
-func demandText(d *decide.RoleDecision) string {
+// demandText says the demand in busy replicas, in two lengths.
+func demandText(d *decide.RoleDecision) (long, short string) {
 	x := d.Demand
-	var parts []string
 	if x.Busy > 0 || x.Observed == 0 && x.Flow == 0 {
-		parts = append(parts, fmt.Sprintf("w %.2f", x.Busy))
+		short = fmt.Sprintf("w %.2f ", x.Busy)
 	}
 	if x.Observed > 0 || x.Flow > 0 {
-		parts = append(parts, fmt.Sprintf("x_obs %.2f x_flow %.2f", x.Observed, x.Flow))
+		short += fmt.Sprintf("x_obs %.2f x_flow %.2f ", x.Observed, x.Flow)
 	}
-	return strings.Join(append(parts, fmt.Sprintf("held %.2f", x.Held)), " ")
+	return short + fmt.Sprintf("held %.2f", x.Held), strings.TrimSuffix(short, " ")
 }
 
-func learnedText(d *decide.RoleDecision) string {
+func learnedText(d *decide.RoleDecision, long bool) string {
 	m := d.Model
 	var parts []string
 	if m.Sequences > 0 {
@@ -264,7 +271,11 @@ func learnedText(d *decide.RoleDecision) string {
 	if m.Rate > 0 {
 		parts = append(parts, quantity(m.Rate)+" tok/s")
 	}
-	return strings.Join(append(parts, fmt.Sprintf("start %.0f s", m.Startup), fmt.Sprintf("learned %.0f %%", 100*m.Confidence)), ", ")
+	if !long {
+		return strings.Join(parts, " ") + fmt.Sprintf(" %.0f %%", 100*m.Confidence)
+	}
+	parts = append(parts, fmt.Sprintf("start-up %.0f s", m.Startup), fmt.Sprintf("%.0f %% learned", 100*m.Confidence))
+	return strings.Join(parts, ", ")
 }
 
 // sparks draw replicas and demand of the last quarter of an hour in the same measure, side by side.
@@ -290,25 +301,44 @@ func (f *frame) sparks(p *Picture, pool *Pool, role decide.Role) {
 			top = max(top, now[i], busy[i])
 		}
 	}
-	f.add(f.row().put(f.faint, "   replicas ").put(f.good, spark(now, top)).
-		put(f.faint, "  demand ").put(f.need, spark(busy, top)).put(f.faint, fmt.Sprintf(" of %.3g", top)))
+	rows := 1
+	if f.tall() {
+		rows = 3
+	}
+	left, right := spark(now, top, rows), spark(busy, top, rows)
+	for i := range rows {
+		names := [...]string{"            ", "         ", ""}
+		if i == rows-1 {
+			names = [...]string{"   replicas ", "  demand ", fmt.Sprintf(" of %.3g", top)}
+		}
+		f.add(f.row().put(f.faint, names[0]).put(f.good, left[i]).put(f.faint, names[1]).put(f.need, right[i]).put(f.faint, names[2]))
+	}
 }
 
 // why adds what else a decision says of itself.
 func (f *frame) why(d *decide.RoleDecision) {
-	line := f.row().put(f.faint, "   candidates")
-	for _, c := range d.Candidates {
-		line.put(f.plain, fmt.Sprintf(" %s %d ", c.Rule, c.N))
+	if len(d.Candidates) > 0 {
+		line := f.row().put(f.faint, "   candidates")
+		for _, c := range d.Candidates {
+			line.put(f.plain, fmt.Sprintf("  %s %d", c.Rule, c.N))
+		}
+		f.add(line)
 	}
-	f.add(line)
-	line = f.row().put(f.faint, "   would miss")
-	for _, v := range d.Predicted {
-		line.put(f.plain, fmt.Sprintf("  %.2g %% with %d", 100*v.Violations, v.N))
+	line := f.row().put(f.faint, "  ")
+	if len(d.Predicted) > 0 {
+		line.put(f.faint, " would miss")
+		for _, v := range d.Predicted {
+			line.put(f.plain, fmt.Sprintf("  %.2g %% with %d", 100*v.Violations, v.N))
+		}
+		line.put(f.faint, "  ")
 	}
 	if v := d.Realised; v != nil {
-		line.put(f.faint, "   forecast then ").put(f.plain, fmt.Sprintf("%.2f", v.Forecast)).put(f.faint, " came ").put(f.plain, fmt.Sprintf("%.2f", v.Came))
+		line.put(f.faint, fmt.Sprintf(" foreseen at %s ", v.At.Format(time.TimeOnly))).put(f.plain, fmt.Sprintf("%.2f", v.Forecast)).
+			put(f.faint, ", came ").put(f.plain, fmt.Sprintf("%.2f", v.Came))
 	}
-	f.add(line)
+	if len(d.Predicted) > 0 || d.Realised != nil {
+		f.add(line)
+	}
 }
 
 func sorted(engines []Engine, o Order) []Engine {
@@ -353,15 +383,19 @@ func (f *frame) help() {
 		" q, ctrl-c     quit              tab, →, ←, ↑, ↓   another pool",
 		" s             sort engines: by name, load, state  ?   this page",
 		"",
-		" in, prompt, uncached, out, shed: per second, over the last ten; hit is 1 - uncached/prompt",
-		" queued: requests that wait at the routers; held: of these, because there is no engine",
-		" READY replicas that serve; NOW ordered and not draining; NEED what the rules come to;",
-		" TARGET after bounds, budget and blocks; START ordered and not met yet",
-		" w busy prefill replicas; x_obs decode replicas by what they hold; x_flow by what arrives;",
-		" held is the greatest forecast of the last while",
-		" LOAD: 100 % is the sequences that the objective allows, or a second of prompts to compute",
+		" arrivals   requests, prompt, uncached and output tokens a second, over the last ten",
+		" hit        1 - uncached/prompt",
+		" queued     requests that wait at the routers; held are those without any engine",
+		" READY      replicas that serve",
+		" NOW        replicas that are ordered and do not drain",
+		" NEED       what the rules come to; TARGET after bounds, budget and blocks",
+		" START      ordered and not met yet",
+		" w          busy prefill replicas",
+		" x_obs      decode replicas by what they hold; x_flow by what arrives",
+		" held       the greatest forecast of the last while",
+		" LOAD       1 is the sequences that objectives allow, or a second of prompts",
 		" ok, partial, blind, silent, gone: docs/operations.md says what to do",
-		" -  is not known: never zero",
+		" -          not known, which is not zero",
 	} {
 		f.add(f.row().put(f.plain, line))
 	}

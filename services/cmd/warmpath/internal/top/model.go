@@ -252,7 +252,7 @@ func engine(e fleet.Engine, draining bool, routers []*router, last *autoscaler.R
 	}
 	var context *int
 	for _, r := range routers {
-		load := r.last.Engines[e.ID] // a router says nothing of engines that it has nothing on
+		load := r.last.load(e.ID)
 		out.Inflight = add(out.Inflight, &load.Inflight)
 		out.Backlog = add(out.Backlog, &load.Backlog)
 		out.Decoding = add(out.Decoding, load.Decoding)

@@ -16,6 +16,7 @@ const (
 type report struct {
 	Router  string                `json:"router"`
 	Started int64                 `json:"started"` // Unix seconds; another value is another life of the counters
+	Seq     uint64                `json:"seq"`     // of the report in this life; 0 of a router that does not count them
 	Pool    string                `json:"pool"`
 	Engines map[string]engineLoad `json:"engines"`
 	counters
@@ -38,7 +39,16 @@ type engineLoad struct {
 	Inflight uint32  `json:"inflight"`
 	Backlog  uint32  `json:"uncached_tokens"`
 	Decoding *uint32 `json:"decoding"`
-	Context  *uint32 `json:"context"`
+	Context  *uint32 `json:"context_tokens"`
+}
+
+// load is what it says of an engine. A router says nothing of engines that it has nothing on.
+func (r *report) load(engine string) engineLoad {
+	l, ok := r.Engines[engine]
+	if nothing := uint32(0); !ok && r.Seq > 0 {
+		l.Decoding, l.Context = &nothing, &nothing
+	}
+	return l
 }
 
 func parse(data []byte) (report, error) {
@@ -75,7 +85,7 @@ func (r *router) fold(n report, now time.Time, clock time.Duration) {
 		before = n.counters
 	case n.Started < r.last.Started:
 		return
-	case n.Started > r.last.Started:
+	case n.Started > r.last.Started, n.Seq < r.last.Seq: // in the same second
 		before = counters{}
 	case n.Arrivals < before.Arrivals, n.Prompt < before.Prompt, n.Uncached < before.Uncached, n.Output < before.Output, n.Shed < before.Shed:
 		before = n.counters

@@ -37,8 +37,9 @@ func (f *frame) engines(pool *Pool, engines []Engine, lines int) {
 		r.number(f.plain, percent(e.KV), 5).number(f.plain, percent(e.Load), 5)
 		if e.Load != nil {
 			r.put(f.level(*e.Load), bar(*e.Load, min(load, 40)))
-		} else if e.Why != "" && e.State != fleet.OK {
-			r.put(f.warn, e.Why)
+		}
+		if e.Why != "" && e.State != fleet.OK {
+			r.put(f.warn, " "+e.Why)
 		}
 		f.add(r)
 	}
