@@ -43,6 +43,7 @@ func bans() []ban {
 			from: "", to: "github.com/nats-io/nats-server", except: []string{"libs/bus/embedded", "services/cmd/warmpath", "loadgen/"},
 			why: "no production service carries a NATS server",
 		},
+		{from: "", to: "charm.land/", except: []string{"services/cmd/warmpath"}, why: "terminals are known to the user's command alone"},
 		{from: "services/router", to: module + "libs/prefix", why: "the router is thin: no index"},
 		{from: "services/router", to: module + "libs/kvwire", why: "the router is thin: no ZeroMQ"},
 		{from: "services/scorer", to: module + "libs/kvwire", why: "the scorer knows no sockets of engines"},

@@ -81,8 +81,8 @@ type follower struct {
 
 	leave func()    // ends what hears, and returns when it has ended
 	conn  *bus.Conn // nil before there is one
-	why  string    // nothing can be seen yet
-	log  bool      // the log of decisions was read to its end
+	why   string    // nothing can be seen yet
+	log   bool      // the log of decisions was read to its end
 }
 
 // What a follower hears of beside reports.
