@@ -28,6 +28,7 @@ type RoleDecision struct {
 	Candidates []Candidate  `json:"candidates,omitempty"` // of each rule
 	Blocked    []string     `json:"blocked,omitempty"`    // what was not done, and why
 	Short      int          `json:"short,omitempty"`      // replicas that the budget refused
+	Leaving    []string     `json:"leaving,omitempty"`    // drained engines whose end was ordered
 	Demand     Demand       `json:"demand"`
 	Model      Learned      `json:"model"`
 	Predicted  []Prediction `json:"predicted,omitempty"` // at Target-1, Target, Target+1
@@ -50,6 +51,8 @@ type Demand struct {
 	Forecast float64 `json:"forecast"` // at the horizon
 	Held     float64 `json:"held"`     // greatest forecast of the last while
 	Burst    float64 `json:"burst"`    // variance of arrivals over Poisson's
+
+	Infeasible float64 `json:"infeasible"` // share of prompts that no number of replicas serves in time
 }
 
 // Learned is the model in force.
@@ -93,8 +96,3 @@ type Step struct {
 	Victims  []string `json:"victims,omitempty"` // of a Scale down: the drained engines that should go
 	Starting int      `json:"starting"`          // of a Scale down: so many of those that start go first
 }
-
-// Steps says what to do next for a decision, given what was observed: engines that drain are called back before
-// replicas are ordered; those that start are cancelled before others drain; and a replica goes only when its engine
-// has nothing in flight, by fresh reports. In modes other than On and UpOnly there is nothing to do.
-func Steps(p Policy, o Observation, d Decision) []Step { return nil }

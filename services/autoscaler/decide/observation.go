@@ -45,6 +45,7 @@ type Engine struct {
 	Role     Role   `json:"role"`
 	Serving  bool   `json:"serving"`  // it takes requests, if it does not drain
 	Draining bool   `json:"draining"` // routers do not choose it
+	Operator bool   `json:"operator"` // an operator drains it: it is neither called back nor taken away
 
 	// By the routers' reports.
 	Inflight int     `json:"inflight"` // requests

@@ -1,6 +1,9 @@
 package decide
 
-import "time"
+import (
+	"math"
+	"time"
+)
 
 // Mode says what may be done with a decision.
 type Mode string
@@ -44,4 +47,65 @@ type Model struct {
 	Kilo     float64 `json:"kilo,omitempty"`     // c: ms for each 1,000 tokens of context in it
 	KVTokens int     `json:"kvTokens,omitempty"` // capacity of the cache; engines tell their own
 	MaxSeqs  int     `json:"maxSeqs,omitempty"`  // sequences in a batch
+	Mixed    float64 `json:"mixed,omitempty"`    // d: ms for each 1,000 tokens/s of prefill in the same engine
+}
+
+// complete fills in the defaults. What is no number, or not positive, is not set.
+func (p Policy) complete() Policy {
+	if p.Mode == "" {
+		p.Mode = Shadow
+	}
+	if p.TTFT <= 0 {
+		p.TTFT = 2 * time.Second
+	}
+	if p.ITL <= 0 {
+		p.ITL = 50 * time.Millisecond
+	}
+	if p.Startup <= 0 {
+		p.Startup = 2 * time.Minute
+	}
+	usual(&p.Headroom, 1.1)
+	p.GPUs, p.IdleAfter = max(p.GPUs, 0), max(p.IdleAfter, 0)
+	p.Prior = p.Prior.complete(p.ITL.Seconds())
+	return p
+}
+
+// complete takes what is not set from the reference model. An engine that computes prompts while it decodes stalls
+// for u/V of each second: at the objective that stretches a step by ITL/V for each token/s.
+func (m Model) complete(itl float64) Model {
+	usual(&m.Overhead, .015)
+	usual(&m.Rate, 16_000)
+	usual(&m.Step, 14)
+	usual(&m.Sequence, .05)
+	usual(&m.Kilo, .056)
+	usual(&m.Mixed, sigma*itl*1e6/m.Rate)
+	if m.KVTokens <= 0 {
+		m.KVTokens = 300_000
+	}
+	if m.MaxSeqs <= 0 {
+		m.MaxSeqs = 256
+	}
+	return m
+}
+
+func usual(v *float64, otherwise float64) {
+	if !(*v > 0) || math.IsInf(*v, 0) {
+		*v = otherwise
+	}
+}
+
+// bounds are those of a role, complete.
+func (p *Policy) bounds(role Role) Bounds {
+	b := p.Bounds[role]
+	if b.Max <= 0 || b.Max > most {
+		b.Max = most
+	}
+	if b.Min <= 0 {
+		b.Min = 1
+		if p.IdleAfter > 0 {
+			b.Min = 0
+		}
+	}
+	b.Min, b.GPUs = min(b.Min, b.Max), max(b.GPUs, 1)
+	return b
 }
