@@ -12,6 +12,7 @@ import (
 	"io"
 	"log/slog"
 	"net"
+	"net/http"
 	"os"
 	"os/signal"
 	"strings"
@@ -32,6 +33,7 @@ type Process struct {
 	Log      *slog.Logger
 	Registry *prometheus.Registry
 	Health   *Health
+	Pages    http.ServeMux // of the service, on its operations server; may be added to at any time
 }
 
 // NewProcess returns a process that logs to w what is of at least level: a line is time, level, message and one JSON object.

@@ -79,6 +79,10 @@ func TestRunServesOperationsUntilTheWorkHasDrained(t *testing.T) {
 		if code := probe("/readyz"); code != http.StatusOK {
 			t.Errorf("readyz %d when ready", code)
 		}
+		p.Pages.HandleFunc("GET /decisions", func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
+		if here, nowhere := probe("/decisions"), probe("/other"); here != http.StatusTeapot || nowhere != http.StatusNotFound {
+			t.Errorf("the service's page %d, no page %d", here, nowhere)
+		}
 		cancel()
 		<-ctx.Done()
 		if code := probe("/metrics"); code != http.StatusOK {

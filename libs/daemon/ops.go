@@ -20,7 +20,7 @@ func serveOps(ctx context.Context, listener net.Listener, p *Process) error {
 }
 
 // OpsHandler serves a process's operations endpoints. /healthz says that the process is alive, /readyz whether it can
-// serve, and if not, why.
+// serve, and if not, why. What a service adds to p.Pages is there too.
 func OpsHandler(p *Process) http.Handler {
 	mux := http.NewServeMux()
 	mux.Handle("GET /metrics", promhttp.HandlerFor(p.Registry, promhttp.HandlerOpts{EnableOpenMetrics: true}))
@@ -32,6 +32,7 @@ func OpsHandler(p *Process) http.Handler {
 		}
 		fmt.Fprintln(w, "ok")
 	})
+	mux.Handle("/", &p.Pages)
 	mux.HandleFunc("GET /debug/pprof/", pprof.Index)
 	mux.HandleFunc("GET /debug/pprof/cmdline", pprof.Cmdline)
 	mux.HandleFunc("GET /debug/pprof/profile", pprof.Profile)

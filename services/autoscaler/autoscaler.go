@@ -1,61 +1,76 @@
-// Package autoscaler turns what the routers report into how many engines each pool and role needs.
+// Package autoscaler keeps just enough engines of each role running to meet the objectives of a pool.
 //
-// It runs in shadow: it scales nothing, and says what it would do in metrics and in the log. Demand comes from the
-// routers, engines from the fleet's records; it scrapes nobody, and what it has not heard it does not take for zero.
+// It observes what routers report, what they recorded of requests, what engines say of themselves and what runs; has
+// package decide decide; and acts through a Fleet and the marks in KV drain. A pool that no Fleet manages it only watches:
+// it shows what it would do. What it has not heard it does not take for zero.
 package autoscaler
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log/slog"
+	"net/http"
+	"os"
+	"strings"
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/sync/errgroup"
 
 	"github.com/warmpath/warmpath/libs/bus"
 	"github.com/warmpath/warmpath/libs/daemon"
 	"github.com/warmpath/warmpath/libs/fleet"
 	"github.com/warmpath/warmpath/services/autoscaler/decide"
+	"github.com/warmpath/warmpath/services/autoscaler/internal/observe"
 )
 
-const service = "autoscaler"
+const (
+	service     = "autoscaler"
+	tickEvery   = 5 * time.Second
+	scrapeEvery = 5 * time.Second
+)
 
 // Config of Run. NATS is required; the rest has usable zero values.
 type Config struct {
-	NATS     string        // URL
-	Instance string        // name on the connection; "" is the host's name with a random suffix
-	Tick     time.Duration // between decisions; 0 is 5 s
-	Policy   decide.Policy // zero is the defaults of package decide
+	NATS      string        // URL
+	Instance  string        // name on the connection; "" is the host's name with a random suffix
+	Fleet     Fleet         // starts and stops engines; nil: nobody does, decisions are only shown
+	Policies  string        // file of ScalingPolicies, for where Fleet is nil
+	StateDir  string        // folder in which the states of these pools are kept; "" is nowhere
+	Policy    decide.Policy // of pools that have none; its Mode is not heeded, as nobody could act
+	EngineKey string        // API key of the engines; "" is the environment's VLLM_API_KEY, as for ingest
+	Tick      time.Duration // between decisions, by the engines' clock; 0 is 5 s
+	Speed     float64       // how many times faster than real time the engines run, if they are simulated; 0 is 1
 
 	Log     *slog.Logger          // nil is slog.Default()
 	Metrics prometheus.Registerer // nil is none
 	Health  *daemon.Health        // part "autoscaler" is ready when it hears reports; nil is none
+	Pages   *http.ServeMux        // gets GET /decisions; nil is none
 }
 
-// autoscaler decides for all pools. It belongs to one goroutine.
-type autoscaler struct {
-	log     *slog.Logger
-	metrics *metrics
-	policy  decide.Policy
-	pools   map[string]*pool
-}
-
-type pool struct {
-	routers routers
-	state   decide.State
-	last    decide.Decision
-}
-
-// Run decides until ctx ends, then returns nil.
-func Run(ctx context.Context, cfg Config) error {
+func (cfg *Config) complete() error {
 	if cfg.Log == nil {
 		cfg.Log = slog.Default()
 	}
-	if cfg.Tick == 0 {
-		cfg.Tick = 5 * time.Second
+	cfg.Instance = cmp.Or(cfg.Instance, fleet.NewInstance())
+	cfg.EngineKey = cmp.Or(cfg.EngineKey, os.Getenv("VLLM_API_KEY"))
+	cfg.Tick = cmp.Or(cfg.Tick, tickEvery)
+	if cfg.Speed < 0 || cfg.Speed > 1000 {
+		return fmt.Errorf("speed %v is not between 0 and 1000", cfg.Speed)
 	}
-	if cfg.Instance == "" {
-		cfg.Instance = fleet.NewInstance()
+	if cfg.Fleet != nil {
+		return nil
+	}
+	policies, err := readPolicies(cfg.Policies, cfg.StateDir)
+	cfg.Fleet = policies
+	return err
+}
+
+// Run decides and acts until ctx ends, then returns nil.
+func Run(ctx context.Context, cfg Config) error {
+	if err := cfg.complete(); err != nil {
+		return fmt.Errorf("configure autoscaler: %w", err)
 	}
 	if err := run(ctx, cfg); err != nil && ctx.Err() == nil {
 		return fmt.Errorf("run autoscaler: %w", err)
@@ -75,101 +90,65 @@ func run(ctx context.Context, cfg Config) error {
 	if err != nil {
 		return err
 	}
-	heard := make(chan report, 1024)
-	a := &autoscaler{log: cfg.Log, metrics: newMetrics(cfg.Metrics), policy: cfg.Policy, pools: make(map[string]*pool)}
-	stop, err := conn.Listen(bus.ReportSubject("*", "*"), func(_ string, data []byte) { a.hear(data, heard) })
+	s := newScaler(cfg, conn, watcher)
+	stop, err := s.listen()
 	if err != nil {
 		return err
 	}
 	defer stop()
+	if cfg.Pages != nil {
+		cfg.Pages.Handle("GET /decisions", &s.log)
+	}
 	cfg.Health.Set(service, "")
-	cfg.Log.Info("autoscaler decides in shadow mode", "tick", cfg.Tick)
-	tick := time.NewTicker(cfg.Tick)
-	defer tick.Stop()
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case r := <-heard:
-			a.take(watcher.View(), r, time.Now())
-		case now := <-tick.C:
-			a.decide(watcher.View(), now)
-		}
-	}
+	cfg.Log.Info("autoscaler observes", "tick", cfg.Tick, "acts", s.acts())
+	group, ctx := errgroup.WithContext(ctx)
+	group.Go(func() error { return s.observer.Scrapes.Run(ctx, watcher.View) })
+	group.Go(func() error { return s.run(ctx) })
+	return group.Wait()
 }
 
-// hear runs on the connection's goroutine and never blocks it.
-func (a *autoscaler) hear(data []byte, heard chan<- report) {
-	r, err := parse(data)
+// listen has reports and records come to the observer, on the connection's goroutines.
+func (s *scaler) listen() (stop func(), err error) {
+	reports, err := s.conn.Listen(bus.ReportSubject("*", "*"), func(_ string, data []byte) {
+		outcome, err := s.observer.Report(s.watcher.View(), data, time.Now())
+		s.metrics.reports.WithLabelValues(string(outcome)).Inc()
+		s.complain("report", err)
+	})
 	if err != nil {
-		a.metrics.reports.WithLabelValues("malformed").Inc()
+		return nil, err
+	}
+	prefix := bus.RequestSubject("")
+	records, err := s.conn.Listen(bus.AllRequests, func(subject string, data []byte) {
+		outcome, err := s.observer.Record(s.watcher.View(), strings.TrimPrefix(subject, prefix), data)
+		s.metrics.records.WithLabelValues(string(outcome)).Inc()
+		s.complain("record", err)
+	})
+	if err != nil {
+		reports()
+		return nil, err
+	}
+	return func() { reports(); records() }, nil
+}
+
+// complain logs what is malformed once for each kind.
+func (s *scaler) complain(kind string, err error) {
+	if err == nil {
 		return
 	}
-	select {
-	case heard <- r:
-	default:
-		a.metrics.reports.WithLabelValues("late").Inc()
+	if _, before := s.complained.LoadOrStore(kind, true); !before {
+		s.cfg.Log.Warn("cannot use what a router sent; more of the kind are only counted", "kind", kind, "err", err)
 	}
 }
 
-// take folds a report of a pool that the fleet knows.
-func (a *autoscaler) take(v *fleet.View, r report, now time.Time) {
-	if _, ok := v.Pools[r.Pool]; !ok {
-		a.metrics.reports.WithLabelValues("malformed").Inc()
-		return
+func newScaler(cfg Config, conn *bus.Conn, watcher *fleet.Watcher) *scaler {
+	s := &scaler{
+		cfg: cfg, conn: conn, watcher: watcher, metrics: newMetrics(cfg.Metrics), clock: observe.Clock{Speed: cfg.Speed},
+		pools: make(map[string]*pool),
 	}
-	outcome := "taken"
-	if !a.pool(r.Pool).routers.fold(r, now) {
-		outcome = "too_many"
+	speed := cmp.Or(cfg.Speed, 1)
+	s.every = time.Duration(float64(cfg.Tick) / speed)
+	s.observer.Scrapes = &observe.Scraper{
+		Key: cfg.EngineKey, Every: time.Duration(float64(scrapeEvery) / speed), Failed: s.metrics.unscraped.Inc, Log: cfg.Log,
 	}
-	a.metrics.reports.WithLabelValues(outcome).Inc()
-}
-
-func (a *autoscaler) pool(id string) *pool {
-	p := a.pools[id]
-	if p == nil {
-		p = &pool{state: decide.State{Policy: a.policy}}
-		a.pools[id] = p
-	}
-	return p
-}
-
-// decide decides for every pool, and logs decisions that differ from the ones before.
-func (a *autoscaler) decide(v *fleet.View, now time.Time) {
-	var alive []string
-	for _, m := range v.Members {
-		if m.Service == "router" {
-			alive = append(alive, m.Instance)
-		}
-	}
-	for id := range v.Pools {
-		p := a.pool(id)
-		o := decide.Observation{Replicas: make(map[decide.Role]decide.Replicas)}
-		o.Routers.Uncached, o.Routers.Output, o.Routers.Queued = p.routers.uncached, p.routers.output, int(p.routers.queued())
-		if p.routers.blind(alive, now) == "" {
-			o.Routers.Heard = now
-		}
-		for _, e := range v.InPool(id) {
-			if e.State != fleet.Gone && e.Rank == 0 { // a replica of several ranks is one
-				r := o.Replicas[decide.Role(e.Role)]
-				r.Read, r.Desired, r.Ready = now, r.Desired+1, r.Ready+1
-				o.Replicas[decide.Role(e.Role)] = r
-			}
-		}
-		var d decide.Decision
-		p.state, d = p.state.Decide(o, now)
-		a.metrics.decided(id, &p.last, &d)
-		for role, r := range d.Roles {
-			if r.Target != p.last.Roles[role].Target {
-				a.log.Info("desired replicas changed", "pool", id, "role", role, "desired", r.Target, "rule", r.Rule)
-			}
-		}
-		p.last = d
-	}
-	for id := range a.pools {
-		if _, ok := v.Pools[id]; !ok {
-			delete(a.pools, id)
-			a.metrics.forget(id)
-		}
-	}
+	return s
 }

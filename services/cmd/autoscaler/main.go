@@ -11,13 +11,15 @@ import (
 
 func main() {
 	var cfg autoscaler.Config
-	daemon.Main("autoscaler", "decides from the routers' reports how many engines each pool and role needs (shadow mode: it only says so)",
+	daemon.Main("autoscaler", "decides how many engines each pool and role needs, and has them started and stopped",
 		func(fs *flag.FlagSet) {
 			fs.StringVar(&cfg.NATS, "nats", "nats://127.0.0.1:4222", "URL of the NATS server")
+			fs.StringVar(&cfg.Policies, "scaling-policy", "", "`file` of ScalingPolicies, where Kubernetes has none: decisions are shown, and nobody acts on them but who reads the metrics")
+			fs.StringVar(&cfg.StateDir, "data-dir", "", "`folder` in which what was learned of these pools is kept; default is nowhere")
 			fs.StringVar(&cfg.Instance, "instance", "", "name of this replica; default is the host's name with a random suffix")
 		},
 		func(ctx context.Context, p *daemon.Process) error {
-			cfg.Log, cfg.Metrics, cfg.Health = p.Log, p.Registry, p.Health
+			cfg.Log, cfg.Metrics, cfg.Health, cfg.Pages = p.Log, p.Registry, p.Health, &p.Pages
 			return autoscaler.Run(ctx, cfg)
 		})
 }

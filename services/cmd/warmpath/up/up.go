@@ -37,12 +37,20 @@ type Config struct {
 	Scrape  time.Duration // between two looks at an engine's metrics; 0 is 1 s, below 0 none
 	Seed    uint64        // for the router's randomness
 	Shards  int           // index shards; 0 is 1
+	Scaling Scaling       // of engines
 	// Tokenizers are the scorer's.
 	Tokenizers []scorer.Tokenizer
 	// Process supplies log, metrics registry and health.
 	Process *daemon.Process
 	// Ready is called once, when the first request can be served.
 	Ready func(Addresses)
+}
+
+// Scaling is what the autoscaler is told; see autoscaler.Config.
+type Scaling struct {
+	Policies string           // file of ScalingPolicies
+	Fleet    autoscaler.Fleet // starts and stops engines; nil is nobody
+	Speed    float64          // how many times faster than real time the engines run, if they are simulated; 0 is 1
 }
 
 // Addresses are the URLs of what Run started; the shape of `warmpath up --ready-file`.
@@ -135,7 +143,8 @@ func (s *stack) start(ctx context.Context, cfg Config, natsURL string) (Addresse
 	})
 	s.run(ctx, "autoscaler", func(ctx context.Context) error {
 		return autoscaler.Run(ctx, autoscaler.Config{
-			NATS: natsURL, Instance: "autoscaler-0",
+			NATS: natsURL, Instance: "autoscaler-0", Fleet: cfg.Scaling.Fleet, Policies: cfg.Scaling.Policies,
+			StateDir: cfg.DataDir, Speed: cfg.Scaling.Speed, Pages: &p.Pages,
 			Log: p.Log.With("component", "autoscaler"), Metrics: p.Registry, Health: p.Health,
 		})
 	})
