@@ -15,7 +15,7 @@ import (
 const (
 	every     = time.Second
 	tryAgain  = time.Second
-	waitsFor  = 5 * time.Second // that a first picture waits for routers that say nothing
+	waitsFor  = 6 * time.Second // that a first picture waits for routers that say nothing
 	connectIn = 10 * time.Second
 )
 
@@ -64,7 +64,7 @@ func Once(ctx context.Context, url string) (*Picture, error) {
 			case f.log && met.IsZero():
 				met = now
 			case met.IsZero() && now.Sub(begun) > connectIn:
-				return nil, fmt.Errorf("look at %s: %s", url, why)
+				return nil, fmt.Errorf("look at %s: %s after %s", url, why, connectIn)
 			}
 			if f.log && (f.model.Settled() || now.Sub(met) > waitsFor) {
 				p := f.model.Picture()

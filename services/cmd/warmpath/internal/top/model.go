@@ -119,7 +119,8 @@ func (m *Model) alive(router string) bool {
 	})
 }
 
-// Settled says that the picture has all that can be known of the present: of every pool each router was heard twice.
+// Settled says that the picture has all that can be known of the present: of every pool each router was heard for
+// settleSpan, so that rates mean something.
 func (m *Model) Settled() bool {
 	if m.view == nil || !m.up {
 		return false
@@ -133,7 +134,7 @@ func (m *Model) Settled() bool {
 			if p == nil || p.routers[o.Instance] == nil {
 				return false
 			}
-			if _, ok := p.routers[o.Instance].rates(); !ok {
+			if !p.routers[o.Instance].settled() {
 				return false
 			}
 		}

@@ -9,7 +9,8 @@ import (
 const (
 	staleAfter = 3 * time.Second  // a router reports each second
 	rateSpan   = 10 * time.Second // that rates are taken over
-	maxRouters = 1024             // of a pool
+	settleSpan = 2500 * time.Millisecond
+	maxRouters = 1024 // of a pool
 )
 
 // report is what is read of what a router says each second of one pool: counters since it started, and gauges.
@@ -123,4 +124,8 @@ func (r *router) rates() (Rates, bool) {
 		Arrivals: float64(d.Arrivals) / s, Prompt: float64(d.Prompt) / s, Uncached: float64(d.Uncached) / s,
 		Output: float64(d.Output) / s, Shed: float64(d.Shed) / s,
 	}, true
+}
+
+func (r *router) settled() bool {
+	return len(r.points) > 0 && r.points[len(r.points)-1].at.Sub(r.points[0].at) >= settleSpan
 }
