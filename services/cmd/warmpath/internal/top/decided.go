@@ -26,7 +26,7 @@ func (p *pool) decided(now time.Time, out *Pool) *autoscaler.Record {
 		r := &p.records[i]
 		s := Sampling{At: r.At, Roles: make(map[decide.Role]Sampled, len(r.Roles))}
 		for role, d := range r.Roles {
-			s.Roles[role] = Sampled{Now: d.Now, Target: d.Target, Demand: demand(d.Demand)}
+			s.Roles[role] = Sampled{Now: d.Now, Target: d.Target, Demand: demand(role, d.Demand)}
 		}
 		out.History = append(out.History, s)
 		if i > 0 {
@@ -39,7 +39,15 @@ func (p *pool) decided(now time.Time, out *Pool) *autoscaler.Record {
 }
 
 // demand is the work of a role now, in busy replicas: of decode the greater of what is seen and of what flows in.
-func demand(d decide.Demand) float64 { return d.Busy + max(d.Observed, d.Flow) }
+func demand(role decide.Role, d decide.Demand) float64 {
+	switch role {
+	case decide.Prefill:
+		return d.Busy
+	case decide.Decode:
+		return max(d.Observed, d.Flow)
+	}
+	return max(d.Busy, d.Observed, d.Flow)
+}
 
 // changes are those of the targets, and of the pool's sight and mode.
 func changes(before, after *autoscaler.Record) []Change {

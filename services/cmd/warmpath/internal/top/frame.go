@@ -225,8 +225,8 @@ func (f *frame) role(p *Picture, pool *Pool, r *Role) {
 	line.number(f.plain, fmt.Sprint(d.Now), 5).number(f.plain, fmt.Sprint(d.Need), 5)
 	line.number(target, fmt.Sprint(d.Target), 6).number(starting, fmt.Sprint(*r.Starting), 5)
 	line.put(f.plain, " ")
-	long, short := demandText(d)
-	for _, parts := range [][2]string{{long, learnedText(d, true)}, {long, learnedText(d, false)}, {long, ""}, {short, ""}} {
+	long, short := demandText(r.Role, d.Demand)
+	for _, parts := range [][2]string{{long, learnedText(r.Role, d.Model, true)}, {long, learnedText(r.Role, d.Model, false)}, {long, ""}, {short, ""}} {
 		if lipgloss.Width(parts[0]+"  "+parts[1]) <= line.left || parts[0] == short {
 			line.put(f.plain, parts[0]+"  ").put(f.faint, parts[1])
 			break
@@ -251,24 +251,22 @@ func (f *frame) role(p *Picture, pool *Pool, r *Role) {
 }
 
 // demandText says the demand in busy replicas, in two lengths.
-func demandText(d *decide.RoleDecision) (long, short string) {
-	x := d.Demand
-	if x.Busy > 0 || x.Observed == 0 && x.Flow == 0 {
+func demandText(role decide.Role, x decide.Demand) (long, short string) {
+	if role != decide.Decode {
 		short = fmt.Sprintf("w %.2f ", x.Busy)
 	}
-	if x.Observed > 0 || x.Flow > 0 {
+	if role != decide.Prefill {
 		short += fmt.Sprintf("x_obs %.2f x_flow %.2f ", x.Observed, x.Flow)
 	}
 	return short + fmt.Sprintf("held %.2f", x.Held), strings.TrimSuffix(short, " ")
 }
 
-func learnedText(d *decide.RoleDecision, long bool) string {
-	m := d.Model
+func learnedText(role decide.Role, m decide.Learned, long bool) string {
 	var parts []string
-	if m.Sequences > 0 {
+	if role != decide.Prefill {
 		parts = append(parts, fmt.Sprintf("%.0f seqs", m.Sequences))
 	}
-	if m.Rate > 0 {
+	if role != decide.Decode {
 		parts = append(parts, quantity(m.Rate)+" tok/s")
 	}
 	if !long {
@@ -321,6 +319,9 @@ func (f *frame) why(d *decide.RoleDecision) {
 		line := f.row().put(f.faint, "   candidates")
 		for _, c := range d.Candidates {
 			line.put(f.plain, fmt.Sprintf("  %s %d", c.Rule, c.N))
+		}
+		if d.Demand.Infeasible > 0 {
+			line.put(f.warn, fmt.Sprintf("  no number serves %.2g %% of prompts in time", 100*d.Demand.Infeasible))
 		}
 		f.add(line)
 	}

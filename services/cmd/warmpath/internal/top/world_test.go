@@ -66,8 +66,8 @@ func (w *world) prefill(now, target int, busy float64) decide.RoleDecision {
 		Now: now, Need: target, Target: target, Rule: "erlang",
 		Candidates: []decide.Candidate{{Rule: "erlang", N: target}, {Rule: "backlog", N: 1}},
 		Blocked:    []string{"down: a replica starts"},
-		Demand:     decide.Demand{Arrivals: 8, Tokens: 2000, Busy: busy, Forecast: busy + .2, Held: busy + .3, Burst: 1.2},
-		Model:      decide.Learned{Model: decide.Model{Overhead: .015, Rate: 16_000}, Startup: 112, Confidence: .83},
+		Demand:     decide.Demand{Arrivals: 8, Tokens: 2000, Busy: busy, Observed: 9, Flow: 9, Infeasible: .08, Forecast: busy + .2, Held: busy + .3, Burst: 1.2},
+		Model:      decide.Learned{Model: decide.Model{Overhead: .015, Rate: 16_000}, Sequences: 77, Startup: 112, Confidence: .83},
 		Predicted:  []decide.Prediction{{N: target - 1, Violations: .12}, {N: target, Violations: .004}, {N: target + 1, Violations: .0002}},
 		Realised:   &decide.Realised{At: begin, Forecast: 3.1, Came: 2.9},
 	}
@@ -76,8 +76,8 @@ func (w *world) prefill(now, target int, busy float64) decide.RoleDecision {
 func (w *world) decode(now, target int, observed float64) decide.RoleDecision {
 	return decide.RoleDecision{
 		Now: now, Need: target + 1, Target: target, Rule: "budget", Short: 1,
-		Demand: decide.Demand{Arrivals: 8, Tokens: 1600, Observed: observed, Flow: observed * .9, Forecast: observed, Held: observed + .1, Burst: 1.2},
-		Model:  decide.Learned{Model: decide.Model{Step: 14, Sequence: .05, Kilo: .056}, Startup: 112, Confidence: .4, Sequences: 100},
+		Demand: decide.Demand{Arrivals: 8, Tokens: 1600, Busy: 9, Observed: observed, Flow: observed * .9, Forecast: observed, Held: observed + .1, Burst: 1.2},
+		Model:  decide.Learned{Model: decide.Model{Step: 14, Sequence: .05, Kilo: .056, Rate: 16_000}, Startup: 112, Confidence: .4, Sequences: 100},
 	}
 }
 
