@@ -113,7 +113,7 @@ func (x *exchange) attempt(ctx context.Context) (*http.Response, error) {
 	x.q.asked = true
 	resp, err := x.rt.engines.Send(x.steer(out), x.tell)
 	if err == nil {
-		err = peek(resp)
+		err = x.rt.peek(resp)
 	}
 	if err != nil {
 		return nil, err

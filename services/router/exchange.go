@@ -142,5 +142,5 @@ func (x *exchange) end(ctx context.Context) {
 	if x.q.stream && !x.first.IsZero() {
 		x.rt.metrics.ttft.WithLabelValues(x.pool.id).Observe(x.first.Sub(x.q.arrived).Seconds())
 	}
-	x.rt.publish(context.WithoutCancel(ctx), x.record(x.rt.instance, time.Now()))
+	x.rt.records.put(x.record(x.rt.instance, time.Now()), x.wish.Score)
 }

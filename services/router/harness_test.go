@@ -73,6 +73,7 @@ func (f *stillFleet) set(change func(v *fleet.View)) {
 type mailbox struct {
 	mu      sync.Mutex
 	away    bool
+	flush   func() // what the router holds back
 	records []record
 	sent    map[string][]byte
 }
@@ -104,6 +105,7 @@ func (m *mailbox) Send(subject string, data []byte) error {
 }
 
 func (m *mailbox) last() record {
+	m.flush()
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if len(m.records) == 0 {
@@ -176,6 +178,7 @@ func newRig(t testing.TB, cfg Config) *rig {
 		t.Fatal(err)
 	}
 	rt.fleet, rt.bus = g.fleet, g.mail
+	g.mail.flush = rt.records.flush
 	rt.scorers.Least = time.Minute // a loaded machine must not change what is tested
 	g.rt = rt
 	server := httptest.NewServer(rt.handler())

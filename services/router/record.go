@@ -1,12 +1,10 @@
 package router
 
 import (
-	"context"
 	"encoding/binary"
-	"encoding/json"
 	"time"
 
-	"github.com/warmpath/warmpath/libs/bus"
+	scorerv1 "github.com/warmpath/warmpath/proto/warmpath/scorer/v1"
 )
 
 const (
@@ -76,7 +74,7 @@ type shard struct {
 	Begun   uint64 `json:"begun"`
 }
 
-// record makes the record of a request that has ended.
+// record makes the record of a request that has ended, without what the scorer said.
 func (x *exchange) record(router string, now time.Time) *record {
 	r := &record{
 		Version: recordVersion, Router: router, Pool: x.q.pool.ID, LoRA: x.q.lora, API: x.q.path,
@@ -94,21 +92,27 @@ func (x *exchange) record(router string, now time.Time) *record {
 	}
 	r.computed(x)
 	r.times(x)
-	score := x.wish.Score
+	return r
+}
+
+// matches adds what the scorer said.
+func (r *record) matches(score *scorerv1.ScoreResponse) {
 	if score == nil {
-		return r
+		return
 	}
 	r.BlockSize, r.Source = int(score.BlockSize), score.Source
-	for _, key := range score.Keys[:min(len(score.Keys), maxRecordKeys)] {
+	keys := score.Keys[:min(len(score.Keys), maxRecordKeys)]
+	r.Keys = make([]byte, 0, 8*len(keys))
+	for _, key := range keys {
 		r.Keys = binary.LittleEndian.AppendUint64(r.Keys, key)
 	}
+	r.Depths = make([]depth, 0, len(score.Engines))
 	for _, e := range score.Engines {
 		r.Depths = append(r.Depths, depth{e.Engine, e.Gpu, e.Any, e.Generation})
 	}
 	for _, s := range score.Shards {
 		r.Shards = append(r.Shards, shard{s.Member, s.Buckets, s.Applied, s.Begun})
 	}
-	return r
 }
 
 // computed notes the prefill, by whichever engine it was.
@@ -136,16 +140,5 @@ func (r *record) times(x *exchange) {
 	if n := x.output(); n > 1 && x.last.After(x.first) {
 		itl := x.last.Sub(x.first).Seconds() / float64(n-1)
 		r.ITL = &itl
-	}
-}
-
-// publish hands the record to the stream. What cannot be sent now is dropped and counted.
-func (rt *router) publish(ctx context.Context, r *record) {
-	data, err := json.Marshal(r)
-	if err == nil {
-		err = rt.bus.Append(ctx, bus.RequestSubject(r.Pool), data)
-	}
-	if err != nil {
-		rt.metrics.dropped.WithLabelValues("record").Inc()
 	}
 }

@@ -67,20 +67,48 @@ func (x *exchange) lost(out *client, events bool) {
 	_ = out.write(event) // the client may be gone too
 }
 
-// client writes to the client and flushes at once. failed says that an error was the client's.
+// client writes to the client. failed says that an error was the client's.
 type client struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
+	began   bool // something has been flushed
+	waiting bool // something has not
 	failed  bool
 }
 
-func (c *client) write(p []byte) error {
+// put writes what flush will send.
+func (c *client) put(p []byte) error {
 	_, err := c.w.Write(p)
-	if err == nil {
-		err = c.control.Flush()
-	}
+	c.waiting = true
 	c.failed = c.failed || err != nil
 	return err
+}
+
+// flush sends what was put.
+func (c *client) flush() error {
+	if !c.waiting {
+		return nil
+	}
+	err := c.control.Flush()
+	c.began, c.waiting = true, false
+	c.failed = c.failed || err != nil
+	return err
+}
+
+// pass sends what was put, as one piece, where the read that brought it ended with err. The last piece of an answer goes
+// with the answer's end, which the server sends at once; the first waits for nothing.
+func (c *client) pass(err error) error {
+	if errors.Is(err, io.EOF) && c.began {
+		return nil
+	}
+	return c.flush()
+}
+
+func (c *client) write(p []byte) error {
+	if err := c.put(p); err != nil {
+		return err
+	}
+	return c.flush()
 }
 
 // chunk borrows a read buffer.
@@ -118,15 +146,9 @@ func (x *exchange) events(out *client, in io.Reader) error {
 	for {
 		n, err := in.Read(*buf)
 		if n > 0 {
-			now, before, last := time.Now(), x.stream.Chunks, x.last
-			if err := x.stream.Feed((*buf)[:n], out.write); err != nil {
-				return err
+			if failed := x.piece(out, (*buf)[:n], err); failed != nil {
+				return failed
 			}
-			tokens := x.stream.Chunks - before
-			if x.first.IsZero() || tokens > 0 {
-				x.started(now)
-			}
-			x.res.Token(tokens, gap(tokens, last, now))
 		}
 		switch {
 		case errors.Is(err, io.EOF):
@@ -135,6 +157,23 @@ func (x *exchange) events(out *client, in io.Reader) error {
 			return err
 		}
 	}
+}
+
+// piece passes on what one read brought, and then counts it. end is the read's error.
+func (x *exchange) piece(out *client, p []byte, end error) error {
+	now, before, last := time.Now(), x.stream.Chunks, x.last
+	if err := x.stream.Feed(p, out.put); err != nil {
+		return err
+	}
+	if err := out.pass(end); err != nil {
+		return err
+	}
+	tokens := x.stream.Chunks - before
+	if x.first.IsZero() || tokens > 0 {
+		x.started(now)
+	}
+	x.res.Token(tokens, gap(tokens, last, now))
+	return nil
 }
 
 // gap is the time between two tokens that came one by one; else 0.
@@ -157,8 +196,8 @@ func (x *exchange) whole(out *client, in io.Reader) error {
 			if len(kept)+n <= maxRead {
 				kept = append(kept, (*buf)[:n]...)
 			}
-			if err := out.write((*buf)[:n]); err != nil {
-				return err
+			if failed := errors.Join(out.put((*buf)[:n]), out.pass(err)); failed != nil {
+				return failed
 			}
 		}
 		if errors.Is(err, io.EOF) {

@@ -103,6 +103,7 @@ type router struct {
 	memory   *bodies.Memory
 	peers    *peers.Peers
 	given    abandoned
+	records  records
 	bodies   bodies.Pool
 	chunks   sync.Pool // of *[]byte
 
@@ -195,6 +196,7 @@ func newRouter(cfg Config) (*router, error) {
 	}
 	rt.budgets = tenants.Budgets{Store: noStore{}, Routers: rt.routers, Blind: rt.metrics.blind.Inc}
 	rt.peers = rt.newPeers()
+	rt.records.publish = rt.publish
 	return rt, nil
 }
 
@@ -221,6 +223,7 @@ func (rt *router) serveAll(ctx, life context.Context, end func(), conn *bus.Conn
 	context.AfterFunc(ctx, func() { rt.cfg.Health.Set("router", "stopping") })
 	err := group.Wait()
 	rt.given.wait()
+	rt.records.flush()
 	return err
 }
 

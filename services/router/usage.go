@@ -116,6 +116,9 @@ func (rt *router) sloOf(h http.Header) SLO {
 
 // milliseconds reads a number of them, within a day; 0 is none.
 func milliseconds(s string) time.Duration {
+	if s == "" {
+		return 0
+	}
 	ms, err := strconv.ParseFloat(s, 64)
 	if err != nil || !(ms > 0) || ms > 86_400_000 {
 		return 0

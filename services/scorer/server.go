@@ -90,7 +90,7 @@ func (s *server) unknown(reason tokens.Reason) *scorerv1.ScoreResponse {
 }
 
 func newGRPC(s *server) *grpc.Server {
-	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest))
+	g := grpc.NewServer(grpc.MaxRecvMsgSize(maxRequest), grpc.InitialWindowSize(maxRequest), grpc.InitialConnWindowSize(4*maxRequest))
 	scorerv1.RegisterScorerServer(g, s)
 	return g
 }

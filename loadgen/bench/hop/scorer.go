@@ -49,7 +49,7 @@ func startScorer(ctx context.Context, config []byte) (process.Role, any, error) 
 	for _, p := range cfg.payloads() {
 		s.known[maphash.Bytes(s.seed, p.prompt)] = p
 	}
-	server := grpc.NewServer(grpc.MaxRecvMsgSize(8 << 20))
+	server := grpc.NewServer(grpc.MaxRecvMsgSize(8<<20), grpc.InitialWindowSize(8<<20), grpc.InitialConnWindowSize(4*8<<20))
 	scorerv1.RegisterScorerServer(server, s)
 	go func() {
 		defer close(s.ended)

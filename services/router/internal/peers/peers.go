@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"errors"
+	"sync/atomic"
 	"time"
 
 	"github.com/warmpath/warmpath/libs/bus"
@@ -35,9 +36,11 @@ type Self struct {
 // Peers are the other routers. Safe for concurrent use, but that Run runs once.
 type Peers struct {
 	self Self
-	wake chan struct{}     // something has changed
-	seq  map[string]uint64 // of the latest news, by pool
-	room []ledger.Entry
+	wake chan struct{} // something has changed
+
+	gathering atomic.Bool       // what changes will be told
+	seq       map[string]uint64 // of the latest news, by pool
+	room      []ledger.Entry
 }
 
 // New returns the peers of a router; nothing is told or heard before Run.
@@ -45,8 +48,11 @@ func New(self Self) *Peers {
 	return &Peers{self: self, wake: make(chan struct{}, 1), seq: make(map[string]uint64)}
 }
 
-// Changed is for ledger.Pool.OnChange.
+// Changed is for ledger.Pool.OnChange. It wakes nobody while there is nobody to tell, or while news are gathered.
 func (p *Peers) Changed() {
+	if p.gathering.Load() || !p.have() {
+		return
+	}
 	select {
 	case p.wake <- struct{}{}:
 	default:
@@ -72,11 +78,13 @@ func (p *Peers) Run(ctx context.Context, conn listener) error {
 		case <-ctx.Done():
 			return nil
 		case <-p.wake:
-			if gathered == nil && p.have() {
+			if gathered == nil {
+				p.gathering.Store(true)
 				gathered = time.After(gatherNews)
 			}
 		case <-gathered:
 			gathered = nil
+			p.gathering.Store(false) // before the ledger is read: what changes from here on wakes again
 			p.tell(false)
 		case <-all.C:
 			p.tell(true)

@@ -23,6 +23,7 @@ const (
 	MostBytes = 4 << 20               // of a body that is scored
 	LeastTime = 25 * time.Millisecond // that the smallest body gets
 	per10KB   = time.Millisecond      // more for the bytes of larger ones
+	window    = 16 << 20              // bytes of answers under way
 )
 
 // Why a request was not scored; the router's approximation stands in.
@@ -118,7 +119,9 @@ func (s *Clients) conn(v *fleet.View, address string) (*grpc.ClientConn, error) 
 			delete(s.conns, known)
 		}
 	}
-	c, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()))
+	c, err := grpc.NewClient("passthrough:///"+address, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithInitialWindowSize(window), grpc.WithInitialConnWindowSize(window), // no pings that measure how large they should be
+		grpc.WithDisableRetry(), grpc.WithDisableServiceConfig())
 	if err != nil {
 		return nil, fmt.Errorf("dial scorer %s: %w", address, err)
 	}
