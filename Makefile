@@ -40,6 +40,14 @@ test: setup clients ## Run the quick suite: everything that needs no container
 	go test $(MODULES)
 	go run ./services/cmd/warmpath events verify libs/kvevent/testdata/golden/*.jsonl
 
+.PHONY: kube-build
+kube-build: ## Build etcd and Kubernetes as one program into your cache (once, 5 to 10 minutes)
+	@tools/kube/build.sh
+
+.PHONY: kube-test
+kube-test: setup kube-build ## Test the autoscaler against a real API server
+	WARMPATH_KUBE=required go test -count=1 ./services/autoscaler/internal/kube/...
+
 .PHONY: race
 race: setup clients ## Run the quick suite under the race detector
 	go test -race $(MODULES)

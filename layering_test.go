@@ -39,6 +39,14 @@ func bans() []ban {
 			from: "", to: "k8s.io/client-go", except: []string{"libs/fleet/kube", "services/autoscaler", "services/cmd/"},
 			why: "Kubernetes is known to pod discovery and to the autoscaler alone",
 		},
+		{from: "services/cmd/router", to: "k8s.io/", why: "the router is thin: no Kubernetes"},
+		{from: "services/cmd/scorer", to: "k8s.io/", why: "the scorer is thin: no Kubernetes"},
+		{from: "services/cmd/index", to: "k8s.io/", why: "the index is thin: no Kubernetes"},
+		{from: "services/autoscaler/internal/scalingpolicy", to: "k8s.io/", why: "a policy may be a file: it knows no cluster"},
+		{
+			from: "", to: module + "services/autoscaler/internal/kube/controlplane", except: []string{"services/autoscaler/internal/kube/controlplane"},
+			why: "tests alone start a control plane",
+		},
 		{
 			from: "", to: "github.com/nats-io/nats-server", except: []string{"libs/bus/embedded", "services/cmd/warmpath", "loadgen/"},
 			why: "no production service carries a NATS server",
