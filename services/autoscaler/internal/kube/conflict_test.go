@@ -260,7 +260,7 @@ func TestSilentWatchMakesKnowledgeOld(t *testing.T) {
 	silent.Store(true)
 	before := w.decodes(f, "known again", func(decide.Replicas) bool { return true }).Read
 	// While nothing changes, the lists say that the watch still tells the truth.
-	r := w.decodes(f, "confirmed without a word of the watch", func(r decide.Replicas) bool { return r.Read.After(before) })
+	w.decodes(f, "confirmed without a word of the watch", func(r decide.Replicas) bool { return r.Read.After(before) })
 	pod := w.living("engines", 1)[0]
 	_, err := w.admin.CoreV1().Pods(w.namespace).Patch(w.ctx, pod.Name, types.MergePatchType, []byte(`{"metadata":{"labels":{"new":"label"}}}`), metav1.PatchOptions{})
 	w.must(err)
@@ -274,7 +274,7 @@ func TestSilentWatchMakesKnowledgeOld(t *testing.T) {
 	})
 	first := f.Pools()[w.pool()].Replicas[decide.Decode].Read
 	w.eventually("and three more", func() (bool, any) { return s.snapshot().at.Sub(scaleRead) > 6*f.every, nil })
-	if r = f.Pools()[w.pool()].Replicas[decide.Decode]; !r.Read.Equal(first) {
+	if r := f.Pools()[w.pool()].Replicas[decide.Decode]; !r.Read.Equal(first) {
 		t.Fatalf("known as of %v, after %v, by a watch that says nothing", r.Read, first)
 	}
 }
