@@ -122,7 +122,7 @@ func (d *dynamo) load(v *view, now time.Time) int {
 func (d *dynamo) estimates(v *view) (least, fewer float64) {
 	m, n := d.profile.model(), float64(len(v.engines))
 	spread := n / max(1, n-1)
-	waiting := float64(v.routers.Tokens) / n
+	waiting, held := float64(v.routers.Tokens)/n, float64(v.routers.Queued)/n // at the router: a share of it is each one's
 	one := d.input.last * d.reached.last
 	least = 1e9
 	backlog, sequences, context := 0., 0., 0.
@@ -132,12 +132,12 @@ func (d *dynamo) estimates(v *view) (least, fewer float64) {
 			worst = seconds(m, float64(e.Backlog)+waiting+one) / d.policy.TTFT.Seconds()
 		}
 		if v.decodes() {
-			worst = max(worst, gap(m, float64(e.Decoding), float64(e.Context))/d.policy.ITL.Seconds())
+			worst = max(worst, gap(m, float64(e.Decoding)+held, float64(e.Context)+waiting)/d.policy.ITL.Seconds())
 		}
 		least = min(least, worst)
 		backlog += (float64(e.Backlog) + waiting) / n
-		sequences += float64(e.Decoding) / n
-		context += float64(e.Context) / n
+		sequences += (float64(e.Decoding) + held) / n
+		context += (float64(e.Context) + waiting) / n
 	}
 	if v.role != decide.Decode {
 		fewer = seconds(m, backlog*spread+one) / d.policy.TTFT.Seconds()

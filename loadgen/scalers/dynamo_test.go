@@ -105,3 +105,27 @@ func TestTrendFollowsALine(t *testing.T) {
 		t.Errorf("next of equal ones = %v", next)
 	}
 }
+
+// Engines that are half as fast as the prior says are known to be after a few hundred requests.
+func TestCalibrationFollowsTheEngines(t *testing.T) {
+	c := newCalibration(filledModel(decide.Model{}))
+	fleet := newToy(1600, 200, 8)
+	slow := fleet.model
+	slow.Overhead, slow.Rate = slow.Overhead*2, slow.Rate/2
+	slow.Step, slow.Sequence, slow.Kilo = slow.Step*2, slow.Sequence*2, slow.Kilo*2
+	fleet.model = slow
+	for second := 0; second < 300; second += 5 {
+		o := fleet.step(at(second), 20)
+		c.learn(newView(&o, decide.Decode))
+	}
+	got := c.model()
+	if off := math.Abs(got.Rate/slow.Rate - 1); off > .05 {
+		t.Errorf("prefill rate %v, want %v", got.Rate, slow.Rate)
+	}
+	if off := math.Abs(got.Overhead/slow.Overhead - 1); off > .05 {
+		t.Errorf("overhead %v, want %v", got.Overhead, slow.Overhead)
+	}
+	if off := math.Abs(got.Step/slow.Step - 1); off > .05 {
+		t.Errorf("step %v, want %v", got.Step, slow.Step)
+	}
+}

@@ -37,13 +37,14 @@ func (t *token) want(v *view, now time.Time) int {
 	if !t.hpa.due(now) {
 		return t.hpa.spec
 	}
-	n, backlog, usage := 0, float64(v.routers.Tokens), 0.
+	m := t.profile.model()
+	n, backlog, usage := 0, float64(v.routers.Tokens), float64(v.routers.Tokens)/float64(m.KVTokens)
 	for _, e := range v.engines {
 		backlog += float64(e.Backlog)
 		usage += e.Scrape.KVUsage
 	}
 	if v.role != decide.Decode {
-		n = t.hpa.average(backlog/chunkRate(t.profile.model()), t.wait)
+		n = t.hpa.average(backlog/chunkRate(m), t.wait)
 	}
 	if v.decodes() {
 		n = max(n, t.hpa.average(usage, t.usage))

@@ -71,6 +71,19 @@ func TestWVATakesSilenceForZero(t *testing.T) {
 	}
 }
 
+// A request that waits for decode will hold its prompt and its output, one that waits for prefill its prompt.
+func TestWVACountsWhatWaits(t *testing.T) {
+	for role, want := range map[decide.Role]int{decide.Prefill: 4, decide.Decode: 6} {
+		v := crowd(role, 4, 4, decide.Engine{Scrape: decide.Scrape{At: begin, KVUsage: .5, Waiting: 4, KVTokens: 300_000}})
+		v.routers.Ended = []decide.Request{{Prompt: 8000, Output: 25_000}}
+		w := newWVA(v, false, filled(policy()))
+		// Prefill: 4 x (150,000 + 4 x 8,000)/.85 = 856,471 of 960,000; decode: 4 x (150,000 + 4 x 33,000)/.85 = 1,327,059.
+		if w.want(v, begin); w.wish != want {
+			t.Errorf("%s: %d replicas, want %d", role, w.wish, want)
+		}
+	}
+}
+
 // A peak of KV usage holds for a minute.
 func TestWVAHoldsPeaks(t *testing.T) {
 	v := busyDecode(4, 4, .9, 0)
