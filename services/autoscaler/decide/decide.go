@@ -123,6 +123,7 @@ type choice struct {
 	run    running
 	bounds Bounds
 	out    RoleDecision
+	unheld int // needed by what is foreseen now
 	least  int // that it keeps when the budget is shared out
 }
 
@@ -244,6 +245,9 @@ func (c *core) settle(x *choice, startup float64) {
 		out.Target = x.bounds.Max
 	}
 	x.least = min(out.Target, out.Now)
+	if k := c.caution(x, startup); c.p.GPUs > 0 && k.why == "" && x.track.settled(&x.run, k, c.now) {
+		x.least = min(x.least, max(x.unheld, 1)) // what is only held may go to a role that needs it
+	}
 }
 
 // caution says what speaks against fewer replicas of a role, beside what runs of it.

@@ -22,6 +22,7 @@ func (c *core) need(x *choice, startup float64) {
 	switch x.role {
 	case Prefill:
 		x.candidate("arrivals", prefill(t.Need))
+		x.unheld = x.out.Need
 		x.candidate("held", prefill(held))
 		if c.p.FCFS {
 			x.candidate("backlog", c.backlog(x, startup))
@@ -30,11 +31,13 @@ func (c *core) need(x *choice, startup float64) {
 		x.candidate("occupancy", decode(c.l.observed))
 		x.candidate("flow", decode(c.l.flow))
 		x.candidate("forecast", decode(t.Need))
+		x.unheld = x.out.Need
 		x.candidate("held", decode(held))
 	case Both:
 		first := &c.s.Tracks[0]
 		x.candidate("wait", prefill(max(first.Peaks.over(holdSeconds(startup)), first.Need)))
 		x.candidate("forecast", decode(t.Need))
+		x.unheld = x.out.Need
 		x.candidate("held", decode(held))
 	}
 	x.out.Demand = Demand{

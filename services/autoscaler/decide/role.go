@@ -174,6 +174,11 @@ func (t *track) down(n int, run *running, c *caution, now time.Time) (int, strin
 	return max(n, run.now-max(1, int(stepDown*float64(run.now)))), ""
 }
 
+// settled says whether what was ordered last is there, and had time to show what it is worth.
+func (t *track) settled(run *running, c *caution, now time.Time) bool {
+	return run.coming == 0 && !run.adopted && (t.UpAt.IsZero() || now.Sub(t.UpAt).Seconds() >= c.startup)
+}
+
 // caution is what speaks against fewer replicas beside what runs.
 type caution struct {
 	why     string
