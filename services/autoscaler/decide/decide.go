@@ -181,12 +181,12 @@ func (c *core) choose(i int, role Role, r *Replicas) choice {
 	x.run = t.read(r, c.o.Engines, role, startup, c.now)
 	x.out.Now, x.out.Model = x.run.now, Learned{Model: c.l.model, Startup: startup, Confidence: c.l.doubts[i], Sequences: c.l.fit}
 	x.out.Leaving = t.Leaving
-	switch {
-	case r.Conflict != "":
-		x.block("everything: " + r.Conflict + " scales the same object")
-	case !r.fresh(c.now):
+	if !r.fresh(c.now) {
 		x.keep("blind", "everything: what runs was not read lately")
 		return x
+	}
+	if r.Conflict != "" {
+		x.block("everything: " + r.Conflict + " scales the same object")
 	}
 	switch {
 	case c.asleep(&x):

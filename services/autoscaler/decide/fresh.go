@@ -2,7 +2,6 @@ package decide
 
 import (
 	"fmt"
-	"math"
 	"time"
 )
 
@@ -98,10 +97,10 @@ func (s *Scrape) fresh(now time.Time) bool {
 	return !s.At.IsZero() && now.Sub(s.At) <= enginesStale && number(s.Running) && number(s.Waiting) && number(s.KVUsage)
 }
 
-// number says whether a figure can be counted with.
-func number(x float64) bool { return x >= 0 && x <= math.MaxFloat64 }
+// number says whether a figure can be counted with: what counts to more than 10^15 does not count.
+func number(x float64) bool { return x >= 0 && x <= 1e15 }
 
 func (r *Routers) sane() bool {
 	return number(r.Arrivals) && number(r.Prompt) && number(r.Uncached) && number(r.Output) && number(r.Finished) &&
-		r.Queued >= 0 && r.Tokens >= 0 && r.Held >= 0
+		r.Queued >= 0 && number(float64(r.Tokens)) && r.Held >= 0
 }

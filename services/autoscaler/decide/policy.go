@@ -1,9 +1,6 @@
 package decide
 
-import (
-	"math"
-	"time"
-)
+import "time"
 
 // Mode says what may be done with a decision.
 type Mode string
@@ -55,16 +52,11 @@ func (p Policy) complete() Policy {
 	if p.Mode == "" {
 		p.Mode = Shadow
 	}
-	if p.TTFT <= 0 {
-		p.TTFT = 2 * time.Second
-	}
-	if p.ITL <= 0 {
-		p.ITL = 50 * time.Millisecond
-	}
-	if p.Startup <= 0 {
-		p.Startup = 2 * time.Minute
-	}
+	within(&p.TTFT, 2*time.Second)
+	within(&p.ITL, 50*time.Millisecond)
+	within(&p.Startup, 2*time.Minute)
 	usual(&p.Headroom, 1.1)
+	p.Headroom = min(p.Headroom, 10)
 	p.GPUs, p.IdleAfter = max(p.GPUs, 0), max(p.IdleAfter, 0)
 	p.Prior = p.Prior.complete(p.ITL.Seconds())
 	return p
@@ -79,17 +71,25 @@ func (m Model) complete(itl float64) Model {
 	usual(&m.Sequence, .05)
 	usual(&m.Kilo, .056)
 	usual(&m.Mixed, sigma*itl*1e6/m.Rate)
-	if m.KVTokens <= 0 {
+	if m.KVTokens <= 0 || m.KVTokens > 1e12 {
 		m.KVTokens = 300_000
 	}
-	if m.MaxSeqs <= 0 {
+	if m.MaxSeqs <= 0 || m.MaxSeqs > 1e6 {
 		m.MaxSeqs = 256
 	}
 	return m
 }
 
+func within(d *time.Duration, otherwise time.Duration) {
+	if *d <= 0 {
+		*d = otherwise
+	}
+	*d = min(max(*d, time.Millisecond), time.Hour)
+}
+
+// usual takes what cannot be for what is not set.
 func usual(v *float64, otherwise float64) {
-	if !(*v > 0) || math.IsInf(*v, 0) {
+	if !(*v > 1e-6 && *v < 1e9) {
 		*v = otherwise
 	}
 }
