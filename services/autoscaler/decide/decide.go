@@ -17,10 +17,14 @@ const (
 )
 
 // State is what Decide remembers of one pool. It is a plain value that survives encoding as JSON, in less than 64 KiB;
-// the zero State with any Policy is the beginning. Nothing in it but Policy is for others.
+// the zero State with any Policy is the beginning. Memory is not for others.
 type State struct {
 	Policy Policy `json:"policy"`
+	Memory memory `json:"memory"`
+}
 
+// memory is what was learned and seen.
+type memory struct {
 	At    time.Time `json:"at"`    // of the last decision
 	Begun time.Time `json:"begun"` // of the first
 	GapAt time.Time `json:"gapAt"` // when demand was last not to be relied upon
@@ -51,32 +55,32 @@ func (s State) Decide(o Observation, now time.Time) (State, Decision) {
 	p := s.Policy.complete()
 	v := look(&o, now)
 	d := Decision{At: now, Mode: p.Mode, Ages: v.ages, Roles: make(map[Role]RoleDecision, len(o.Replicas))}
-	c := core{s: &s, o: &o, p: &p, v: &v, d: &d, now: now}
+	m := &s.Memory
+	c := core{s: m, o: &o, p: &p, v: &v, d: &d, now: now}
+	first := m.Begun.IsZero()
 	switch {
 	case p.Mode == Off:
 		c.hold("off", "")
 		return s, d
-	case !s.Begun.IsZero() && !now.After(s.At):
-		s.rebase(now)
+	case first:
+		m.Begun = now
+	case !now.After(m.At):
+		m.rebase(now)
 		c.hold("clock", "the clock did not move on")
 		return s, d
 	}
-	first := s.Begun.IsZero()
-	if first {
-		s.Begun = now
-	}
-	s.At = now
-	c.l = s.measure(&o, &v, &p, now)
+	m.At = now
+	c.l = m.measure(&o, &v, &p, now)
 	if !first && (!v.most || !c.l.taken) {
-		s.GapAt = now
+		m.GapAt = now
 	}
-	s.idle(&o, &v, &c.l, now)
+	m.idle(&o, &v, &c.l, now)
 	c.decide()
 	return s, d
 }
 
 // rebase keeps what is remembered from lying in the future, when the clock went back.
-func (s *State) rebase(now time.Time) {
+func (s *memory) rebase(now time.Time) {
 	times := []*time.Time{&s.At, &s.Begun, &s.GapAt, &s.Counts.At, &s.Counts.Heard, &s.IdleAt}
 	for i := range s.Tracks {
 		t := &s.Tracks[i]
@@ -91,7 +95,7 @@ func (s *State) rebase(now time.Time) {
 
 // core is one call of Decide.
 type core struct {
-	s   *State
+	s   *memory
 	o   *Observation
 	p   *Policy
 	v   *view

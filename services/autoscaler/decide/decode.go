@@ -52,7 +52,6 @@ type occupancy struct {
 	waiting   float64 // sequences that wait for a place in decode
 	engines   float64 // that have sequences
 	late      float64 // of these, over the objective
-	kv        float64 // least cache of those that serve; 0 is not known
 }
 
 // occupied sums over the engines that decode.

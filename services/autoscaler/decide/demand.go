@@ -34,7 +34,7 @@ type load struct {
 }
 
 // measure folds an observation in: it learns, and brings levels, forecasts and peaks up to date.
-func (s *State) measure(o *Observation, v *view, p *Policy, now time.Time) load {
+func (s *memory) measure(o *Observation, v *view, p *Policy, now time.Time) load {
 	l := load{model: p.Prior}
 	if s.Full == 0 {
 		s.Full, s.Ratio = kvShare, 1
@@ -86,7 +86,7 @@ func (s *State) measure(o *Observation, v *view, p *Policy, now time.Time) load 
 }
 
 // shared is the prefill of an engine for both, in thousand tokens/s.
-func (s *State) shared(o *Observation, uncached float64) float64 {
+func (s *memory) shared(o *Observation, uncached float64) float64 {
 	n := 0.
 	for i := range o.Engines {
 		if o.Engines[i].Role == Both && o.Engines[i].Serving {
@@ -97,7 +97,7 @@ func (s *State) shared(o *Observation, uncached float64) float64 {
 }
 
 // occupy says how many replicas decode fills: as it is, and as arrivals foretell.
-func (s *State) occupy(o *Observation, l *load, now time.Time) {
+func (s *memory) occupy(o *Observation, l *load, now time.Time) {
 	d := &l.decodes
 	l.occupied = d.occupied(o.Engines, func(e *Engine) bool { return e.Scrape.fresh(now) })
 	prompt, output, lengths := s.Lengths.means()
@@ -135,7 +135,7 @@ func (l *load) congested() bool {
 }
 
 // serving counts the engines that do a role's work.
-func (s *State) serving(o *Observation, role Role) float64 {
+func (s *memory) serving(o *Observation, role Role) float64 {
 	n := 0.
 	for i := range o.Engines {
 		if e := &o.Engines[i]; e.Serving && !e.Draining && (e.Role == role || e.Role == Both) {
@@ -146,7 +146,7 @@ func (s *State) serving(o *Observation, role Role) float64 {
 }
 
 // queue counts the requests that wait for a prefill, or have one.
-func (s *State) queue(o *Observation) float64 {
+func (s *memory) queue(o *Observation) float64 {
 	n := float64(min(o.Routers.Queued, 1e6))
 	for i := range o.Engines {
 		if e := &o.Engines[i]; e.Role == Prefill {
@@ -158,7 +158,7 @@ func (s *State) queue(o *Observation) float64 {
 
 // forecast sets what the roles need at the time that a replica ordered now is there, and keeps it as a peak. Decode grows
 // as arrivals do, never by its own trend: that of a backlog which is worked off.
-func (s *State) forecast(l *load, p *Policy) {
+func (s *memory) forecast(l *load, p *Policy) {
 	var horizon [3]float64
 	for i := range horizon {
 		horizon[i] = (s.Tracks[i].Startups.seconds(p.Startup) + 10) / tick
@@ -193,7 +193,7 @@ func (s *State) forecast(l *load, p *Policy) {
 }
 
 // confidence says for each role how much of its model is learned.
-func (s *State) confidence(l *load) [3]float64 {
+func (s *memory) confidence(l *load) [3]float64 {
 	p := s.Prefills.confidence()
 	n := max(l.fit/2, 1)
 	d := l.itl.confidence(vector{1, n, n * max(l.occupied.context, 500) / 1000, 0})

@@ -57,7 +57,7 @@ func (r *RoleDecision) moves() string {
 }
 
 // how says in how far the decision is carried out, and by which rule it came about.
-func (d *Decision) how(r *RoleDecision) string {
+func (d Decision) how(r *RoleDecision) string {
 	mode := map[Mode]string{Shadow: "shadow mode, so nothing is ordered", Off: "scaling is off", UpOnly: "none is ever taken away"}[d.Mode]
 	if mode != "" {
 		mode = "; " + mode

@@ -5,7 +5,7 @@ import "time"
 func seconds(s float64) time.Duration { return time.Duration(s * float64(time.Second)) }
 
 // idle keeps since when every router says that there is nothing to do. Silence is no such sign.
-func (s *State) idle(o *Observation, v *view, l *load, now time.Time) {
+func (s *memory) idle(o *Observation, v *view, l *load, now time.Time) {
 	busy := o.Routers.Queued > 0 || o.Routers.Held > 0 || l.rates.arrivals > 0
 	for i := range o.Engines {
 		e := &o.Engines[i]

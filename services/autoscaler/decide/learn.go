@@ -26,7 +26,7 @@ func hashed(id string) uint64 {
 }
 
 // ended learns from requests that ended: how long they are, and what a prefill takes.
-func (s *State) ended(all []Request, r rates, m *Model) {
+func (s *memory) ended(all []Request, r rates, m *Model) {
 	now, good, prompt, output := s.Prefills.fit(m), 0., 0., 0.
 	for i := range all[:min(len(all), 512)] {
 		e := &all[i]
@@ -49,7 +49,7 @@ func (s *State) ended(all []Request, r rates, m *Model) {
 
 // engines learns the decode model from what each engine did since the tick before, and how full a cache may be from
 // their preemptions. prefill is thousands of tokens/s computed by an engine for both roles.
-func (s *State) engines(o *Observation, now time.Time, seconds, prefill float64, model *itl) {
+func (s *memory) engines(o *Observation, now time.Time, seconds, prefill float64, model *itl) {
 	next := make([]known, 0, min(len(o.Engines), mostKnown))
 	at, preempted := 0, false
 	for i := range o.Engines {

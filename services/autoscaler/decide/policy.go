@@ -95,7 +95,7 @@ func usual(v *float64, otherwise float64) {
 }
 
 // bounds are those of a role, complete.
-func (p *Policy) bounds(role Role) Bounds {
+func (p Policy) bounds(role Role) Bounds {
 	b := p.Bounds[role]
 	if b.Max <= 0 || b.Max > most {
 		b.Max = most
