@@ -44,7 +44,7 @@ type pool struct {
 }
 
 func reference() decide.Model {
-	return decide.Model{Overhead: .015, Rate: 16_000, Step: 14, Sequence: .05, Kilo: .056, KVTokens: 300_000, MaxSeqs: 256}
+	return decide.Model{Overhead: .015, Rate: 16_000, Step: 14, Sequence: .05, Kilo: .056, KVTokens: 300_000, MaxSeqs: 256, Mixed: 1.5}
 }
 
 func newPool(t *testing.T, policy decide.Policy, replicas map[decide.Role]int) *pool {
@@ -132,17 +132,21 @@ func (p *pool) decode(d demand, seconds float64) {
 		return
 	}
 	context := float64(d.prompt) + float64(d.output)/2
+	step := p.truth.Step
+	if serving[0].Role == decide.Both {
+		step += p.truth.Mixed * d.rate * float64(d.uncached) / 1000 / float64(len(serving))
+	}
 	each := d.rate * float64(d.output) / 1000 / float64(len(serving))
 	slope := p.truth.Sequence + p.truth.Kilo*context/1000
 	sequences := 200. // as many as it takes, where there is no steady state
 	if each*slope < 1 {
-		sequences = min(sequences, each*p.truth.Step/(1-each*slope))
+		sequences = min(sequences, each*step/(1-each*slope))
 	}
 	whole := int(math.Round(sequences))
 	for _, e := range serving {
 		e.Decoding, e.Inflight, e.Context = whole, whole, int(float64(whole)*context)
 		if whole > 0 {
-			ms := p.truth.Step + slope*float64(whole)
+			ms := step + slope*float64(whole)
 			tokens := float64(whole) * seconds * 1000 / ms
 			e.Tokens, e.Gaps = e.Tokens+tokens, e.Gaps+tokens*ms/1000
 		}
