@@ -34,7 +34,7 @@ func (s *scaler) act(ctx context.Context, v *fleet.View, id string, p *pool, d *
 		at[r.ID] = &r
 	}
 	for n, step := range steps {
-		err := s.step(ctx, id, p, at, &step, d.Roles[step.Role].Rule)
+		err := s.step(ctx, id, at, &step, d.Roles[step.Role].Rule)
 		outcome := done
 		switch {
 		case errors.Is(err, ErrConflict):
@@ -53,7 +53,7 @@ func (s *scaler) act(ctx context.Context, v *fleet.View, id string, p *pool, d *
 }
 
 // step takes one step.
-func (s *scaler) step(ctx context.Context, id string, p *pool, at map[string]*replica.Replica, step *decide.Step, why string) error {
+func (s *scaler) step(ctx context.Context, id string, at map[string]*replica.Replica, step *decide.Step, why string) error {
 	ctx, cancel := context.WithTimeout(ctx, actTime)
 	defer cancel()
 	switch step.Do {
@@ -74,7 +74,7 @@ func (s *scaler) step(ctx context.Context, id string, p *pool, at map[string]*re
 		}
 		return s.mark(ctx, id, r, replica.ReasonDrains)
 	case decide.Scale:
-		return s.scale(ctx, id, p, at, step, why)
+		return s.scale(ctx, id, at, step, why)
 	}
 	return nil
 }
@@ -83,7 +83,7 @@ var errNoEngine = errors.New("the fleet does not know the engine")
 
 // scale gives an order. Those that are to go are marked so before: whoever looks after a crash in between must not call
 // back an engine that is about to end.
-func (s *scaler) scale(ctx context.Context, id string, p *pool, at map[string]*replica.Replica, step *decide.Step, why string) error {
+func (s *scaler) scale(ctx context.Context, id string, at map[string]*replica.Replica, step *decide.Step, why string) error {
 	for _, victim := range step.Victims {
 		if r := at[victim]; r != nil {
 			if err := s.mark(ctx, id, r, replica.ReasonLeaves); err != nil {
@@ -94,7 +94,6 @@ func (s *scaler) scale(ctx context.Context, id string, p *pool, at map[string]*r
 	order := Order{Pool: id, Role: step.Role, From: step.From, To: step.To, Victims: step.Victims, Why: why}
 	err := s.cfg.Fleet.Scale(ctx, order)
 	if err == nil {
-		p.orders[step.Role] = given{step.To, time.Now()}
 		s.cfg.Log.Info("scaled", "pool", id, "role", step.Role, "from", step.From, "to", step.To, "victims", step.Victims, "rule", order.Why)
 		return nil
 	}

@@ -178,14 +178,6 @@ func TestAnEngineIsDrainedThenGoesAndItsMarkWithIt(t *testing.T) {
 	if got := h.orders[1]; fmt.Sprint(got) != fmt.Sprint(want) || len(h.orders) != 2 {
 		t.Errorf("orders %+v, want %+v", h.orders, want)
 	}
-	// The Fleet has not read it anew yet: what was ordered holds, or it would be ordered again.
-	if r := p.replicas(w.watcher.View(), "p", time.Now())[decide.Decode]; r.Desired != 1 {
-		t.Errorf("%d are ordered", r.Desired)
-	}
-	p.managed.Replicas[decide.Decode] = decide.Replicas{Read: time.Now(), Desired: 7}
-	if r := p.replicas(w.watcher.View(), "p", time.Now())[decide.Decode]; r.Desired != 7 {
-		t.Errorf("read anew, %d are ordered", r.Desired)
-	}
 	// It is called back no more, and the mark goes when it is gone for good.
 	act(drain)
 	s.takeBack(t.Context(), w.watcher.View(), time.Now())
@@ -402,7 +394,7 @@ func TestPoliciesOfAFileAreShown(t *testing.T) {
 	s, p := w.still(&hands{pools: on()})
 	p.acts = false
 	r := p.replicas(w.watcher.View(), "p", time.Now())[decide.Decode]
-	if r.Desired < 1 || s.act(t.Context(), w.watcher.View(), "p", p, &rule, []decide.Step{{Do: decide.Drain, Engine: "e1"}}) != 0 {
+	if r.Desired != 1 || s.act(t.Context(), w.watcher.View(), "p", p, &rule, []decide.Step{{Do: decide.Drain, Engine: "e1"}}) != 0 {
 		t.Errorf("replicas %+v, or a step that nobody may take", r)
 	}
 }

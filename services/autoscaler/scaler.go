@@ -42,14 +42,7 @@ type pool struct {
 	last     decide.Decision
 	recorded time.Time
 	kept     time.Time
-	orders   map[decide.Role]given
 	trouble  map[string]string // what went wrong last, by what was tried: each is logged once
-}
-
-// given is an order that was carried out.
-type given struct {
-	to int
-	at time.Time
 }
 
 func (s *scaler) acts() bool { _, files := s.cfg.Fleet.(*policyFile); return !files }
@@ -97,7 +90,7 @@ func (s *scaler) tick(ctx context.Context, v *fleet.View, now time.Time) {
 func (s *scaler) pool(id string, m *Managed) *pool {
 	p := s.pools[id]
 	if p == nil {
-		p = &pool{orders: make(map[decide.Role]given), trouble: make(map[string]string), kept: time.Now()}
+		p = &pool{trouble: make(map[string]string), kept: time.Now()}
 		if m.State != nil {
 			if err := json.Unmarshal(m.State, &p.state); err != nil {
 				s.cfg.Log.Warn("cannot read the state that was kept; learning begins anew", "pool", id, "err", err)
@@ -140,19 +133,12 @@ func (s *scaler) decide(ctx context.Context, v *fleet.View, id string, p *pool, 
 	}
 }
 
-// replicas is what runs: as the Fleet says or, where none does, as the fleet's records do. What was ordered after the
-// Fleet read it is taken for so.
+// replicas is what runs: as the Fleet says or, where none does, as the fleet's records do.
 func (p *pool) replicas(v *fleet.View, id string, now time.Time) map[decide.Role]decide.Replicas {
-	all := make(map[decide.Role]decide.Replicas)
-	for role, r := range p.managed.Replicas {
-		if order, ok := p.orders[role]; ok && r.Read.Before(order.at) {
-			r.Desired = order.to
-		}
-		all[role] = r
-	}
 	if p.acts {
-		return all
+		return p.managed.Replicas
 	}
+	all := make(map[decide.Role]decide.Replicas)
 	for _, e := range replica.List(v, id) {
 		r := all[e.Role]
 		r.Read, r.Desired, r.Ready = now, r.Desired+1, r.Ready+1

@@ -18,6 +18,7 @@ import (
 type source struct {
 	engine  Engine
 	service *service
+	stop    context.CancelFunc // of run
 
 	mu    sync.Mutex
 	facts *facts

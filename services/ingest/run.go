@@ -27,6 +27,8 @@ type Config struct {
 	NATS     string   // URL
 	Instance string   // name among the members; "" is the host's name with a random suffix
 	Engines  []Engine // as ParseEngine and ReadEngines make them
+	// Changes tells, each time, all engines that there are from then on, for who starts and stops them; nil is never.
+	Changes <-chan []Engine
 
 	Log     *slog.Logger          // nil is slog.Default()
 	Metrics prometheus.Registerer // nil is none

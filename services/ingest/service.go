@@ -26,10 +26,10 @@ type service struct {
 	seed   blockkey.Seed
 	fleet  *fleet.Watcher
 
-	sources []*source
-	found   chan struct{} // holds one token when a source has news
+	found chan struct{} // holds one token when a source has news
 
-	mu      sync.Mutex // held by run to change buckets, and by others to read them
+	mu      sync.Mutex // held by run to change sources and buckets, and by others to read them
+	sources []*source  // the slice is never changed in place
 	buckets map[fleet.BucketID]*ownedBucket
 
 	measured time.Time     // when the gauges were last set
@@ -63,11 +63,7 @@ func (s *service) run(ctx context.Context) {
 	defer all.Wait()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	for _, e := range s.cfg.Engines {
-		src := &source{engine: e, service: s}
-		s.sources = append(s.sources, src)
-		all.Go(func() { src.run(ctx) })
-	}
+	s.follow(ctx, &all, s.cfg.Engines)
 	present, leave := context.WithCancel(context.WithoutCancel(ctx)) // others take over once all is published
 	all.Go(func() {
 		_ = fleet.Announce(present, s.conn, func() fleet.Member {
@@ -94,9 +90,49 @@ func (s *service) run(ctx context.Context) {
 		case <-changed:
 		case <-s.found:
 		case <-gauges.C:
+		case engines := <-s.cfg.Changes:
+			if engines, err := usable(engines); err != nil {
+				s.log.Error("cannot use the list of engines; the one before stays", "err", err)
+			} else {
+				s.follow(ctx, &all, engines)
+			}
 		}
 	}
 	s.flush()
+}
+
+// follow probes these engines from now on, and no others.
+func (s *service) follow(ctx context.Context, all *sync.WaitGroup, engines []Engine) {
+	before := s.following()
+	now := make([]*source, 0, len(engines))
+	for _, e := range engines {
+		if i := slices.IndexFunc(before, func(src *source) bool { return src.engine == e }); i >= 0 {
+			now = append(now, before[i])
+			continue
+		}
+		ctx, stop := context.WithCancel(ctx)
+		src := &source{engine: e, service: s, stop: stop}
+		now = append(now, src)
+		all.Go(func() { src.run(ctx) })
+	}
+	for _, src := range before {
+		if !slices.Contains(now, src) {
+			src.stop()
+			for _, k := range src.keepers() {
+				s.byID.Delete(k.rank.id)
+			}
+		}
+	}
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.sources = now
+}
+
+// following are the sources at present.
+func (s *service) following() []*source {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.sources
 }
 
 // flush stops reading and publishes what is folded, if NATS is there, for a while at most.
@@ -146,8 +182,9 @@ func (s *service) reconcile(ctx context.Context) {
 	members := ingestMembers(view)
 	joined := slices.Contains(members, s.cfg.Instance)
 	engines := map[fleet.BucketID]map[string]*keeper{}
-	answered := len(s.sources) == 0
-	for _, src := range s.sources {
+	sources := s.following()
+	answered := len(sources) == 0
+	for _, src := range sources {
 		for _, k := range src.keepers() {
 			answered = true
 			id := fleet.BucketOf(k.pool.ID, k.rank.id)
@@ -270,7 +307,7 @@ func (s *service) asked(subject string, _ []byte) {
 func (s *service) upkeep(ctx context.Context) {
 	for complained := false; ctx.Err() == nil; pause(ctx, s.cfg.times.upkeep) {
 		err := fleet.KeepSeed(ctx, s.conn, s.seed)
-		for _, src := range s.sources {
+		for _, src := range s.following() {
 			for _, k := range src.keepers() {
 				if _, ok := s.fleet.View().Pools[k.pool.ID]; !ok && err == nil {
 					_, err = fleet.EnsurePool(ctx, s.conn, k.pool)
@@ -289,7 +326,7 @@ func (s *service) upkeep(ctx context.Context) {
 func (s *service) forget(ctx context.Context, view *fleet.View, members []string) {
 	configured := map[string]string{} // engine id -> its pool, empty while it is not known
 	lost := map[string]bool{}
-	for _, src := range s.sources {
+	for _, src := range s.following() {
 		f, gone := src.state()
 		for _, r := range src.engine.ranks() {
 			configured[r.id] = ""

@@ -106,7 +106,7 @@ func (h bucketHistory) read(ctx context.Context, until uint64, each func(bus.Mes
 }
 
 func (h bucketHistory) options(engine string) (prefix.EngineOptions, bool) {
-	for _, src := range h.s.sources {
+	for _, src := range h.s.following() {
 		for _, k := range src.keepers() {
 			if k.rank.id == engine && k.pool.ID == h.id.Pool {
 				return k.options(), k.blind == ""

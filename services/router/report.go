@@ -1,6 +1,7 @@
 package router
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"sync"
@@ -134,7 +135,7 @@ func (p *pool) count(change func(*totals)) {
 // reports sends a report of every pool each second until ctx ends, also of pools without traffic: silence would not
 // be a sign of idleness.
 func (rt *router) reports(ctx context.Context) error {
-	tick := time.NewTicker(reportEvery)
+	tick := time.NewTicker(cmp.Or(rt.cfg.Report, reportEvery))
 	defer tick.Stop()
 	for {
 		select {

@@ -60,6 +60,7 @@ type Config struct {
 	NoAuth    bool          // serve who has no key, also on addresses that others reach
 	Scrape    time.Duration // between two looks at an engine's metrics; 0 is 1 s, below 0 none
 	EngineKey string        // API key of the engines; "" is the environment's VLLM_API_KEY, as for ingest
+	Report    time.Duration // between two reports to the autoscaler; 0 is 1 s
 
 	Log     *slog.Logger          // nil is slog.Default()
 	Metrics prometheus.Registerer // nil is none; if it also gathers, /metrics is served here too

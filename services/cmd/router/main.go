@@ -24,6 +24,7 @@ func main() {
 			fs.DurationVar(&cfg.SLO.TTFT, "slo-ttft", 0, "what the time to the first token should keep; 0 is no objective")
 			fs.DurationVar(&cfg.SLO.ITL, "slo-itl", 0, "what the time between tokens should keep; 0 is no objective")
 			fs.DurationVar(&cfg.QueueTTL, "queue-ttl", time.Minute, "how long a request waits for room on the engines")
+			fs.DurationVar(&cfg.Hold, "hold", 10*time.Second, "how long a request waits while no engine takes requests; for pools that go to zero, longer than an engine takes to start")
 			fs.Int64Var(&cfg.BodyBytes, "body-bytes", 1<<30, "most bytes of request bodies under way")
 		},
 		func(ctx context.Context, p *daemon.Process) error {

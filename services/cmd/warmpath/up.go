@@ -50,6 +50,7 @@ func upCommand() *ffcli.Command {
 	fs.StringVar(&f.readyFile, "ready-file", "", "`file` to write the URLs to once the first request can be served")
 	fs.StringVar(&f.config.Keys, "keys", "", "`file` or folder of API keys, read again when it changes")
 	fs.DurationVar(&f.config.Scrape, "scrape", time.Second, "between two looks at an engine's metrics; below 0 never")
+	fs.DurationVar(&f.config.Scaling.Hold, "hold", 10*time.Second, "how long a request waits while no engine takes requests")
 	fs.StringVar(&f.config.Scaling.Policies, "scaling-policy", "", "`file` of ScalingPolicies: how many engines they would have is shown, not acted on")
 	fs.BoolVar(&f.config.NoAuth, "no-auth", false, "serve who has no API key, also on other than loopback addresses")
 	fs.DurationVar(&f.config.SLO.TTFT, "slo-ttft", 0, "what the time to the first token should keep; 0 is no objective")

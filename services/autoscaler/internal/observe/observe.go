@@ -91,8 +91,7 @@ func (o *Observer) Forget(v *fleet.View) {
 }
 
 // Observe is what is known of a pool now, but for its replicas: whoever starts engines knows those. What it says of
-// requests that ended it says once. Engines that are to go are no engines any more; those that others than us drain
-// serve nobody.
+// requests that ended it says once. Engines that are to go are no engines any more.
 func (o *Observer) Observe(v *fleet.View, id string, now time.Time) decide.Observation {
 	var alive []string
 	for _, m := range v.Members {
@@ -112,7 +111,8 @@ func (o *Observer) Observe(v *fleet.View, id string, now time.Time) decide.Obser
 			continue
 		}
 		e := decide.Engine{
-			ID: r.ID, Role: r.Role, Serving: r.Mark != replica.Foreign, Draining: r.Mark == replica.Draining, Scrape: o.Scrapes.last(r.URL),
+			ID: r.ID, Role: r.Role, Serving: true, Draining: r.Mark != replica.None, Operator: r.Mark == replica.Foreign,
+			Scrape: o.Scrapes.last(r.URL),
 		}
 		for _, rank := range r.Ranks {
 			p.routers.engine(&e, rank, alive)

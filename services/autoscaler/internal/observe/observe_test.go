@@ -156,7 +156,7 @@ func TestWhatIsSeenOfEngines(t *testing.T) {
 		{ID: "a", Role: decide.Prefill, Serving: true, Inflight: 1},
 		{ID: "b-r0", Role: decide.Decode, Serving: true, Inflight: 3, Decoding: 3}, // one rank of two is marked
 		{ID: "c", Role: decide.Decode, Serving: true, Draining: true, Inflight: 3},
-		{ID: "operator", Role: decide.Decode},
+		{ID: "operator", Role: decide.Decode, Serving: true, Draining: true, Operator: true, Inflight: 1}, // nor has it of this one
 	}
 	if fmt.Sprint(seen.Engines) != fmt.Sprint(want) {
 		t.Errorf("engines\n%+v, want\n%+v", seen.Engines, want)

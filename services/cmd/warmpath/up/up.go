@@ -3,6 +3,7 @@
 package up
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -46,11 +47,13 @@ type Config struct {
 	Ready func(Addresses)
 }
 
-// Scaling is what the autoscaler is told; see autoscaler.Config.
+// Scaling is what scaling needs of the services.
 type Scaling struct {
-	Policies string           // file of ScalingPolicies
-	Fleet    autoscaler.Fleet // starts and stops engines; nil is nobody
-	Speed    float64          // how many times faster than real time the engines run, if they are simulated; 0 is 1
+	Policies string                 // file of ScalingPolicies; see autoscaler.Config
+	Fleet    autoscaler.Fleet       // starts and stops engines; nil is nobody
+	Changes  <-chan []ingest.Engine // of the engines, where Fleet changes them
+	Speed    float64                // how many times faster than real time the engines run, if they are simulated; 0 is 1
+	Hold     time.Duration          // how long a request waits while no engine takes requests; 0 is 10 s
 }
 
 // Addresses are the URLs of what Run started; the shape of `warmpath up --ready-file`.
@@ -108,7 +111,7 @@ func (s *stack) start(ctx context.Context, cfg Config, natsURL string) (Addresse
 	addresses := Addresses{NATS: natsURL}
 	s.run(ctx, "ingest", func(ctx context.Context) error {
 		return ingest.Run(ctx, ingest.Config{
-			NATS: natsURL, Instance: "ingest-0", Engines: cfg.Engines,
+			NATS: natsURL, Instance: "ingest-0", Engines: cfg.Engines, Changes: cfg.Scaling.Changes,
 			Log: p.Log.With("component", "ingest"), Metrics: p.Registry, Health: p.Health,
 		})
 	})
@@ -156,8 +159,9 @@ func (s *stack) start(ctx context.Context, cfg Config, natsURL string) (Addresse
 	s.run(ctx, "router", func(ctx context.Context) error {
 		return router.Run(ctx, router.Config{
 			NATS: natsURL, Instance: "router-0", Listener: routerListener, Policy: cfg.Policy, Seed: cfg.Seed,
-			Keys: cfg.Keys, NoAuth: cfg.NoAuth, SLO: cfg.SLO, Scrape: cfg.Scrape,
-			Log: p.Log.With("component", "router"), Metrics: p.Registry, Health: p.Health,
+			Keys: cfg.Keys, NoAuth: cfg.NoAuth, SLO: cfg.SLO, Scrape: cfg.Scrape, Hold: cfg.Scaling.Hold,
+			Report: time.Duration(float64(time.Second) / cmp.Or(cfg.Scaling.Speed, 1)),
+			Log:    p.Log.With("component", "router"), Metrics: p.Registry, Health: p.Health,
 		})
 	})
 	return addresses, nil
