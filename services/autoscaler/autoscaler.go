@@ -8,6 +8,7 @@ package autoscaler
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
@@ -35,13 +36,17 @@ const (
 type Config struct {
 	NATS      string        // URL
 	Instance  string        // name on the connection; "" is the host's name with a random suffix
-	Fleet     Fleet         // starts and stops engines; nil: nobody does, decisions are only shown
-	Policies  string        // file of ScalingPolicies, for where Fleet is nil
+	Fleet     Fleet         // starts and stops engines; nil: Kubernetes where it is set, else nobody, and decisions are only shown
+	Policies  string        // file of ScalingPolicies, where there is neither
 	StateDir  string        // folder in which the states of these pools are kept; "" is nowhere
 	Policy    decide.Policy // of pools that have none; its Mode is not heeded, as nobody could act
 	EngineKey string        // API key of the engines; "" is the environment's VLLM_API_KEY, as for ingest
 	Tick      time.Duration // between decisions, by the engines' clock; 0 is 5 s
 	Speed     float64       // how many times faster than real time the engines run, if they are simulated; 0 is 1
+
+	Kubernetes bool   // engines are pods, scaled as ScalingPolicies of the cluster say
+	Kubeconfig string // file that names the cluster; "" is the one that this process runs in
+	Namespace  string // of the lease by which one autoscaler leads; "" is warmpath
 
 	Log     *slog.Logger          // nil is slog.Default()
 	Metrics prometheus.Registerer // nil is none
@@ -59,7 +64,14 @@ func (cfg *Config) complete() error {
 	if cfg.Speed < 0 || cfg.Speed > 1000 {
 		return fmt.Errorf("speed %v is not between 0 and 1000", cfg.Speed)
 	}
-	if cfg.Fleet != nil {
+	switch {
+	case cfg.Kubernetes && (cfg.Fleet != nil || cfg.Policies != ""):
+		return errors.New("policies are in the cluster or in a file, not in both")
+	case cfg.Kubernetes:
+		c, err := newCluster(cfg)
+		cfg.Fleet = c
+		return err
+	case cfg.Fleet != nil:
 		return nil
 	}
 	policies, err := readPolicies(cfg.Policies, cfg.StateDir)
@@ -103,7 +115,12 @@ func run(ctx context.Context, cfg Config) error {
 	cfg.Log.Info("autoscaler observes", "tick", cfg.Tick, "acts", s.acts())
 	group, ctx := errgroup.WithContext(ctx)
 	group.Go(func() error { return s.observer.Scrapes.Run(ctx, watcher.View) })
-	group.Go(func() error { return s.run(ctx) })
+	if c, ok := cfg.Fleet.(*cluster); ok {
+		group.Go(func() error { return c.Run(ctx) })
+		group.Go(func() error { return c.Lead(ctx, s.run) })
+	} else {
+		group.Go(func() error { return s.run(ctx) })
+	}
 	return group.Wait()
 }
 

@@ -37,7 +37,8 @@ type scaler struct {
 // pool is what is remembered of one pool.
 type pool struct {
 	managed  Managed
-	acts     bool // a Fleet carries out its orders
+	owned    bool // the Fleet manages it,
+	acts     bool // and carries out its orders
 	state    decide.State
 	last     decide.Decision
 	recorded time.Time
@@ -47,8 +48,10 @@ type pool struct {
 
 func (s *scaler) acts() bool { _, files := s.cfg.Fleet.(*policyFile); return !files }
 
-// run decides every tick until ctx ends; then it keeps all states.
+// run decides every tick until ctx ends; then it keeps all states. It may be called again: what was kept last, by whoever
+// decided meanwhile, is what it begins with.
 func (s *scaler) run(ctx context.Context) error {
+	s.pools = make(map[string]*pool)
 	tick := time.NewTicker(s.every)
 	defer tick.Stop()
 	for {
@@ -66,11 +69,13 @@ func (s *scaler) run(ctx context.Context) error {
 func (s *scaler) tick(ctx context.Context, v *fleet.View, now time.Time) {
 	managed := s.cfg.Fleet.Pools()
 	for id, m := range managed {
-		s.pool(id, &m).acts = s.acts()
+		p := s.pool(id, &m)
+		p.owned, p.acts = true, s.acts()
 	}
 	for id := range v.Pools {
 		if _, ok := managed[id]; !ok {
-			s.pool(id, &Managed{Policy: s.cfg.Policy}).acts = false
+			p := s.pool(id, &Managed{Policy: s.cfg.Policy})
+			p.owned, p.acts = false, false
 		}
 	}
 	for id, p := range s.pools {
@@ -156,8 +161,8 @@ func (s *scaler) keepAll(ctx context.Context) {
 
 // keep keeps a pool's state for the next start.
 func (s *scaler) keep(ctx context.Context, id string, p *pool) {
-	if p.last.Roles == nil {
-		return // nothing was decided
+	if !p.owned || p.last.Roles == nil {
+		return // nobody's, or nothing was decided
 	}
 	ctx, cancel := context.WithTimeout(ctx, actTime)
 	defer cancel()
