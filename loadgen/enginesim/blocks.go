@@ -24,6 +24,7 @@ type block struct {
 type pool struct {
 	blocks  []block // and one more: the ring's sentinel, the last
 	free    int
+	counts  bool     // nothing is cached, so that one block is as good as another: they are only counted
 	heads   []int32  // buckets by the upper bits of a hash
 	shift   uint8    // that leaves those
 	mapped  int      // cached blocks, copies counted
@@ -50,6 +51,10 @@ func (p *pool) size() int { return len(p.blocks) - 1 }
 
 // take allocates the block that was freed longest ago; there must be one. Its old content leaves the cache.
 func (p *pool) take() int32 {
+	if p.counts {
+		p.free--
+		return 0
+	}
 	id := p.blocks[p.size()].next
 	p.unlink(id)
 	b := &p.blocks[id]
@@ -71,6 +76,10 @@ func (p *pool) touch(id int32) {
 
 // release ends a sequence's use of its blocks, last block first, so that a prefix outlives what follows it.
 func (p *pool) release(ids []int32) {
+	if p.counts {
+		p.free += len(ids)
+		return
+	}
 	for i := len(ids) - 1; i >= 0; i-- {
 		b := &p.blocks[ids[i]]
 		b.ref--

@@ -41,6 +41,9 @@ type CoreOptions struct {
 	// NoPrefixCache is vLLM's --no-enable-prefix-caching: nothing is hashed, found or announced, and of prompts only the
 	// length is read.
 	NoPrefixCache bool
+	// Interval, from 2, is vLLM's --stream-interval: of a sequence's tokens the first, the last, and in between those of
+	// each Interval-th step are in Outputs. Only with NoPrefixCache.
+	Interval int
 	// Noise is the sigma of a log-normal factor on every step time; 0 = none.
 	Noise float64
 	Seed  uint64 // of the noise and of the answers
@@ -93,6 +96,7 @@ type Core struct {
 	retired []*sequence          // ended; events of the last step may still point into them
 	spare   []*sequence          // to be used again
 	stats   Stats
+	glide   glide
 }
 
 // Stats are what an engine counts. Counters only grow within one life.
@@ -136,7 +140,8 @@ func NewCore(o CoreOptions) *Core {
 	if h, ok := o.Hash.(QuickHash); ok {
 		quick = &h
 	}
-	return &Core{
+	c := &Core{
+		glide: newGlide(&o),
 		o:     o,
 		quick: quick,
 		root:  o.Hash.Root(),
@@ -144,6 +149,8 @@ func NewCore(o CoreOptions) *Core {
 		noise: rand.New(rand.NewPCG(o.Seed, 0)),
 		ids:   map[string]*sequence{},
 	}
+	c.pool.counts = o.NoPrefixCache
+	return c
 }
 
 // Options returns the options in force, defaults filled in.
@@ -192,10 +199,12 @@ func (c *Core) Abort(id string) bool {
 	if s.pulling {
 		c.pulling--
 	}
+	c.land(s)
 	c.end(s)
 	same := func(x *sequence) bool { return x == s }
 	c.running = slices.DeleteFunc(c.running, same)
 	c.waiting = slices.DeleteFunc(c.waiting, same)
+	c.glide.fresh = slices.DeleteFunc(c.glide.fresh, same)
 	return true
 }
 
@@ -239,13 +248,13 @@ func (c *Core) Step(r *StepResult) bool {
 		c.cleared = false
 	}
 	r.Load = c.schedule()
-	if len(c.step) > 0 {
+	if len(c.step)+c.glide.n > 0 {
 		r.Duration = c.duration(r.Load)
 		c.update(r)
 		c.stats.Steps++
 	}
 	r.Events, r.Pulls = c.events, c.pulls
-	return len(c.step)+len(c.events)+len(c.pulls) > 0
+	return r.Load != (Load{}) || len(c.events)+len(c.pulls) > 0
 }
 
 func (c *Core) duration(l Load) time.Duration {
@@ -258,7 +267,11 @@ func (c *Core) duration(l Load) time.Duration {
 
 // update is the end of a step: tokens are computed, and those that reach their end generate one.
 func (c *Core) update(r *StepResult) {
-	ended := false
+	ended, told := false, 0
+	if c.glide.on {
+		ended = c.glided(r)
+		told = len(r.Outputs)
+	}
 	for _, s := range c.step {
 		s.done += s.n
 		if s.done < s.length {
@@ -281,9 +294,12 @@ func (c *Core) update(r *StepResult) {
 			ended = true
 		}
 	}
-	c.stats.GeneratedTokens += int64(len(r.Outputs))
+	c.stats.GeneratedTokens += int64(len(r.Outputs) - told)
 	if ended {
 		c.running = slices.DeleteFunc(c.running, func(s *sequence) bool { return s.gone })
+	}
+	if c.glide.on {
+		c.settle()
 	}
 }
 

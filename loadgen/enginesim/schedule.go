@@ -17,8 +17,20 @@ func (c *Core) schedule() Load {
 
 // continueRunning gives running sequences what they lack, and returns the budget that is left.
 func (c *Core) continueRunning(budget int, load *Load) (left int, preempted bool) {
-	for i := 0; i < len(c.running) && budget > 0; i++ {
-		s := c.running[i]
+	if g := &c.glide; g.on {
+		left, preempted = c.continueEach(g.fresh, c.glides(budget, load), load)
+		if preempted {
+			g.fresh = append(g.fresh[:0], c.running...)
+		}
+		return left, preempted
+	}
+	return c.continueEach(c.running, budget, load)
+}
+
+// continueEach gives each of the running sequences what it lacks.
+func (c *Core) continueEach(running []*sequence, budget int, load *Load) (left int, preempted bool) {
+	for i := 0; i < len(running) && i < len(c.running) && budget > 0; i++ { // the last may be preempted meanwhile
+		s := running[i]
 		if s.done < s.edge && s.done+1 == s.length && s.decodes { // what most sequences do in most steps
 			s.n = 1
 			load.add(1, s.done, true)
@@ -64,6 +76,9 @@ func (c *Core) admit(budget int, load *Load) {
 		}
 		c.waiting = c.waiting[1:]
 		c.running = append(c.running, s)
+		if c.glide.on {
+			c.glide.fresh = append(c.glide.fresh, s)
+		}
 		c.compute(s, n, load)
 		budget -= n
 	}

@@ -52,6 +52,9 @@ type sequence struct {
 	pulling bool // has its blocks and waits for the KV in them
 	pulled  bool // has its blocks and the KV in them, and waits for a step
 	hit     int  // prompt tokens found at first admission
+	gliding bool // see glide; length, done and output are as of base
+	base    int64
+	phase   int
 
 	blocks  []int32  // physical blocks, those of hashes first
 	hashes  []uint64 // engine hashes of full blocks, as far as they were needed

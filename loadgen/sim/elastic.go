@@ -153,6 +153,10 @@ func newElastic(e Elastic) (*world, error) {
 // elasticBlock is tokens per KV block. Larger blocks than vLLM's 16 waste little and make long prompts cheap to simulate.
 const elasticBlock = 64
 
+// tokenEvery is in how many steps an engine whose prompts share nothing tells of a sequence's tokens: the router knows its
+// contexts as of less than half a second ago.
+const tokenEvery = 16
+
 // begin starts the initial replicas and schedules what comes.
 func (x *elastic) begin() {
 	c := &x.f.clock
@@ -277,7 +281,7 @@ func (x *elastic) newCore(e *engine) *enginesim.Core {
 	}
 	return enginesim.NewCore(enginesim.CoreOptions{
 		Profile: profile, BlockSize: elasticBlock, Blocks: profile.KVTokens / elasticBlock, MaxModelLen: maxModelLen, MaxSeqs: 256,
-		Noise: x.f.o.Noise, Seed: x.Seed<<16 + uint64(e.number), Hash: enginesim.QuickHash{}, NoPrefixCache: !x.Shared,
+		Noise: x.f.o.Noise, Seed: x.Seed<<16 + uint64(e.number), Hash: enginesim.QuickHash{}, NoPrefixCache: !x.Shared, Interval: tokenEvery,
 	})
 }
 

@@ -349,14 +349,17 @@ func (f *world) token(o *enginesim.Output, now time.Duration) {
 		f.line.serve()
 		c.router.token(&c.booked, 0)
 	} else {
-		gap := now - c.last
+		tokens := o.Index + 1 - c.output // since the last that the engine has told of
+		gap := (now - c.last) / time.Duration(tokens)
 		c.slowest = max(c.slowest, gap)
 		e := f.engines[c.booked.engine]
-		e.gaps, e.gapped = e.gaps+gap.Seconds(), e.gapped+1
-		c.router.token(&c.booked, gap)
+		e.gaps, e.gapped = e.gaps+(now-c.last).Seconds(), e.gapped+float64(tokens)
+		for range tokens {
+			c.router.token(&c.booked, gap)
+		}
 	}
 	c.last = now
-	c.output++
+	c.output = o.Index + 1
 	if o.Finished {
 		c.router.release(&c.booked, now, true, c.output)
 		f.engines[c.booked.engine].leave(c)
