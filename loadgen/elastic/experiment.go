@@ -119,7 +119,7 @@ func (e *Experiment) Run(ctx context.Context) ([]Record, error) {
 			if ctx.Err() != nil {
 				return ctx.Err()
 			}
-			r, err := e.cell(&c)
+			r, err := e.cell(ctx, &c)
 			if err != nil {
 				return err
 			}
@@ -142,13 +142,13 @@ func (e *Experiment) Run(ctx context.Context) ([]Record, error) {
 	return records, err
 }
 
-func (e *Experiment) cell(c *Cell) (Record, error) {
+func (e *Experiment) cell(ctx context.Context, c *Cell) (Record, error) {
 	var progress func(done, all int)
 	if e.Progress != nil {
 		progress = func(done, all int) { e.Progress(c.Name(), done, all) }
 	}
 	began := time.Now()
-	result, err := c.Run(progress)
+	result, err := c.Run(ctx, progress)
 	if err != nil {
 		return Record{}, err
 	}
@@ -211,6 +211,9 @@ func (g *Grid) variants(c Cell) (cells []Cell) {
 	return cells
 }
 
+// searchRuns is about how many runs a search for a plan takes, those that are cut short counted as what they are.
+const searchRuns = 100
+
 // trialTime is virtual time of the run that tells how long runs take.
 const trialTime = 3 * time.Minute
 
@@ -219,9 +222,9 @@ const trialTime = 3 * time.Minute
 func Expected(cells []Cell) (time.Duration, error) {
 	trial := cells[0]
 	trial.Work.Until = min(trialTime, trial.Work.Until)
-	trial.Policy, trial.Service = static, FCFS
+	trial.Policy, trial.Variant, trial.Service = "static-peak", Default, FCFS
 	began := time.Now()
-	if _, err := trial.Run(nil); err != nil {
+	if _, err := trial.Run(context.Background(), nil); err != nil {
 		return 0, err
 	}
 	took := time.Since(began).Seconds() / max(1, trial.Work.size())
@@ -232,6 +235,9 @@ func Expected(cells []Cell) (time.Duration, error) {
 			sizes[w.Name] = w.size()
 		}
 		all += took * sizes[w.Name]
+		if cells[i].Policy == offline {
+			all += searchRuns * took * sizes[w.Name]
+		}
 	}
 	d := time.Duration(all / float64(min(len(cells), runtime.GOMAXPROCS(0))) * float64(time.Second))
 	return max(d.Round(time.Second), time.Second), nil

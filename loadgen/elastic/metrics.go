@@ -58,6 +58,8 @@ type meter struct {
 	cell     *Cell
 	progress func(done, all int)
 	decided  func() *decide.Decision
+	enough   func() bool // of a run that may end before its end; nil of others
+	late     int         // of the requests that could be served in time, those that were not
 
 	arrived, feasible, good, fine, lost, over int
 	minutes                                   []share
@@ -124,10 +126,12 @@ func (m *meter) answered(o sim.Outcome) {
 	}
 	if o.Lost {
 		m.lost++
+		m.missed(o)
 		return
 	}
 	m.ttft = append(m.ttft, float32(o.TTFT.Seconds()))
 	if o.TTFT > m.cell.SLO.TTFT || o.ITL > m.cell.SLO.ITL {
+		m.missed(o)
 		return
 	}
 	m.good++
@@ -136,6 +140,12 @@ func (m *meter) answered(o sim.Outcome) {
 	}
 	m.minutes[o.At/time.Minute].good++
 	m.bins[o.At/grain].good++
+}
+
+func (m *meter) missed(o sim.Outcome) {
+	if o.Fits {
+		m.late++
+	}
 }
 
 // ticked takes a sample of the fleet.

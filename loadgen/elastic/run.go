@@ -1,10 +1,12 @@
 package elastic
 
 import (
+	"context"
 	"fmt"
 	"math"
 	"time"
 
+	"github.com/warmpath/warmpath/loadgen/scalers"
 	"github.com/warmpath/warmpath/loadgen/sim"
 	"github.com/warmpath/warmpath/services/autoscaler/decide"
 )
@@ -39,19 +41,33 @@ const (
 	Tuned   = "tuned"   // with knobs set on two traces
 )
 
-// Run simulates the cell. progress, if not nil, is told now and then how far it is.
-func (c *Cell) Run(progress func(done, all int)) (*Result, error) {
+// Run simulates the cell; offline-optimum first looks for its plan, in up to 400 runs. progress, if not nil, is told now
+// and then how far the run is.
+func (c *Cell) Run(ctx context.Context, progress func(done, all int)) (*Result, error) {
 	truth := TruthOf(c.Seed)
-	m := newMeter(c)
-	e := sim.Elastic{
-		Prefill: truth.Prefill, Decode: truth.Decode, Initial: c.initial(truth), Most: most, Startup: c.Startup, Failed: failed,
-		SLO: c.SLO, FCFS: c.Service == FCFS, Shared: c.Work.Shared, Seed: c.Seed, Arrivals: m.arrivals(truth), Until: c.Work.Until,
-		Answered: m.answered, Ticked: m.ticked,
+	var plan *scalers.Plan
+	if c.Policy == offline {
+		p, err := c.best(ctx, truth)
+		if err != nil {
+			return nil, fmt.Errorf("%s: %w", c.Name(), err)
+		}
+		plan = &p
 	}
-	if err := c.scaler(&e, truth); err != nil {
+	m := newMeter(c)
+	m.progress = progress
+	return c.once(m, truth, plan)
+}
+
+// once runs the cell one time.
+func (c *Cell) once(m *meter, t Truth, plan *scalers.Plan) (*Result, error) {
+	e := sim.Elastic{
+		Prefill: t.Prefill, Decode: t.Decode, Initial: c.initial(t), Most: most, Startup: c.Startup, Failed: failed,
+		SLO: c.SLO, FCFS: c.Service == FCFS, Shared: c.Work.Shared, Seed: c.Seed, Arrivals: m.arrivals(t), Until: c.Work.Until,
+		Answered: m.answered, Ticked: m.ticked, Enough: m.enough,
+	}
+	if err := c.employ(&e, t, plan); err != nil {
 		return nil, err
 	}
-	m.progress = progress
 	m.decided = decisions(e.Scaler)
 	elapsed, err := sim.RunElastic(e)
 	if err != nil {

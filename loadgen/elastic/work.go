@@ -66,8 +66,9 @@ func (s shape) work(scale float64) Work {
 }
 
 // spread draws log-normal lengths of a mean, within an eighth and eight times of it.
-func spread(rng *rand.Rand, mean float64) int {
-	const sigma = .3
+func spread(rng *rand.Rand, mean float64) int { return wide(rng, mean, .3) }
+
+func wide(rng *rand.Rand, mean, sigma float64) int {
 	x := mean * math.Exp(sigma*rng.NormFloat64()-sigma*sigma/2)
 	return max(1, int(min(max(x, mean/8), mean*8)))
 }
@@ -143,7 +144,12 @@ func (w *Work) Count() float64 {
 
 // each hands out the requests of seed 1.
 func (w *Work) each(do func(*Request)) {
-	next := w.Requests(1)
+	w.of(1, do)
+}
+
+// of hands out the requests of a seed.
+func (w *Work) of(seed uint64, do func(*Request)) {
+	next := w.Requests(seed)
 	for r, ok := next(); ok && r.At < w.Until; r, ok = next() {
 		do(&r)
 	}

@@ -31,6 +31,7 @@ type Elastic struct {
 
 	Answered func(Outcome) // told of each request as it ends; may be nil
 	Ticked   func(Tick)    // told of each time the scaler was asked; may be nil
+	Enough   func() bool   // asked then whether the run may end here; may be nil
 }
 
 // Arrival is one request that comes.
@@ -107,7 +108,11 @@ type elastic struct {
 	more    bool
 	closed  bool
 	polls   int
+	ends    bool
 }
+
+// Begin is the time of day at which runs begin, as scalers and routers see it.
+func Begin() time.Time { return time.Unix(1_700_000_000, 0) }
 
 // RunElastic simulates until all requests are answered, or 3 minutes after Until.
 func RunElastic(e Elastic) (*Elapsed, error) {
@@ -207,7 +212,7 @@ func (x *elastic) again(at time.Duration, k kind) {
 }
 
 // over says that what is still under way will not be waited for.
-func (x *elastic) over() bool { return x != nil && x.f.clock.now > x.Until+overtime }
+func (x *elastic) over() bool { return x != nil && (x.ends || x.f.clock.now > x.Until+overtime) }
 
 // feed schedules the next arrival.
 func (x *elastic) feed() {
@@ -226,6 +231,7 @@ func (x *elastic) feed() {
 // prompt is what engines and router compute of a prompt.
 func (x *elastic) prompt(p Prompt) *prompt {
 	if x.Shared {
+		x.f.prompts.kept = 0 // what is under way alone is kept
 		return x.f.prompts.hash(p)
 	}
 	n := p.Len()
@@ -238,6 +244,7 @@ func (x *elastic) poll() {
 	if x.polls++; x.polls%20 != 0 {
 		return
 	}
+	x.gather()
 	for _, p := range x.pods {
 		if p.serving() {
 			s := p.engine.core.Stats()
@@ -261,6 +268,7 @@ func (x *elastic) tick() {
 	if x.Ticked != nil {
 		x.Ticked(x.snapshot(steps))
 	}
+	x.ends = x.Enough != nil && x.Enough()
 }
 
 // snapshot is the fleet now.

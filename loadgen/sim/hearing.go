@@ -112,7 +112,7 @@ func (h *hearing) observe(x *elastic) decide.Observation {
 		}
 	}
 	for _, p := range x.pods {
-		if !p.serving() {
+		if !p.serving() || p.leaving { // what terminates is no endpoint any more
 			continue
 		}
 		e := h.engines[p.engine.number]

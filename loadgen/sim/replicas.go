@@ -160,19 +160,18 @@ func (x *elastic) abandon(c *call) {
 	x.unbook(c)
 }
 
-// gather takes away what has drained after it was taken out of the order.
+// gather takes away what has drained after it was taken out of the order: the router has nothing under way there, and
+// nobody fetches anything from it.
 func (x *elastic) gather() {
+	if !slices.ContainsFunc(x.pods, func(p *pod) bool { return p.leaving && p.state == draining }) {
+		return
+	}
+	loads := x.f.router.pool.Loads()
 	for _, p := range x.pods {
-		if p.leaving && p.state == draining && x.idle(p) {
+		if p.leaving && p.state == draining && loads[engineID(p.engine.number)].Active == 0 && p.engine.core.Stats().Pinned == 0 {
 			x.remove(p)
 		}
 	}
-}
-
-// idle says whether a replica has nothing under way.
-func (x *elastic) idle(p *pod) bool {
-	s := p.engine.core.Stats()
-	return s.Running+s.Waiting+s.Pinned == 0 && len(p.engine.calls)+len(p.engine.legs) == 0
 }
 
 // show changes the registry: routers see engines that serve, and which of them drain.
@@ -286,7 +285,6 @@ func (x *elastic) bring(r *role, to int, victims []string) {
 			x.show()
 		}
 	}
-	x.gather()
 }
 
 // victims are a role's replicas in the order in which a ReplicaSet deletes them: those that are not ready, then those

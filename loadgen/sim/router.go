@@ -53,7 +53,7 @@ func newRouters(o Options, engines []*engine) (all []*router, err error) {
 
 // newFleet is what routers know of the fleet: its registry and its index.
 func newFleet(o Options, engines []*engine) router {
-	r := router{epoch: time.Unix(1_700_000_000, 0), view: &fleet.View{
+	r := router{epoch: Begin(), view: &fleet.View{
 		Engines: map[string]fleet.Engine{},
 		Pools:   map[string]fleet.Pool{poolID: {ID: poolID, Model: modelName, BlockSize: o.BlockSize}},
 	}}

@@ -37,6 +37,11 @@ func Find(dir string) (path string, ok bool) { return find(dir, fileNames) }
 // FindAzure looks there for the Azure conversation trace of 2023.
 func FindAzure(dir string) (path string, ok bool) { return find(dir, azureNames) }
 
+// FindServeGen looks there for the rates of ServeGen's m-large.
+func FindServeGen(dir string) (path string, ok bool) {
+	return find(dir, []string{"servegen_m-large_rates.csv.gz", "servegen_m-large_rates.csv"})
+}
+
 // FindCalibration looks there for a file of the folder calibration: published measurements, not traces.
 func FindCalibration(dir, name string) (path string, ok bool) {
 	return find(dir, []string{filepath.Join("calibration", name)})

@@ -157,10 +157,29 @@ func (o *autoscaleOptions) works() (all []elastic.Work, err error) {
 	if err != nil {
 		return nil, err
 	}
+	from := elastic.Source{Trace: o.trace, Lengths: o.lengths, Rate: o.rate}
+	if o.trace != "" && len(names) > 1 {
+		return nil, errors.New("--trace replaces one workload's trace: name one workload beside it")
+	}
+	if o.window != "" {
+		first, last, ok := strings.Cut(o.window, "-")
+		var errs [2]error
+		from.From, errs[0] = time.ParseDuration(first)
+		from.To, errs[1] = time.ParseDuration(last)
+		if !ok || errors.Join(errs[:]...) != nil || from.From < 0 || from.To <= from.From {
+			return nil, fmt.Errorf("--window %q: two times of the trace are needed, as in 216h-240h", o.window)
+		}
+	}
+	if o.rate < 0 {
+		return nil, fmt.Errorf("--rate-scale %g: a factor above 0 is needed", o.rate)
+	}
 	for _, name := range names {
-		w, err := elastic.Shape(name, o.rate)
+		w, err := elastic.Find(name, from)
 		if err != nil {
 			return nil, err
+		}
+		if w.Until == 0 {
+			return nil, fmt.Errorf("%s: no requests between %v and %v", name, from.From, from.To)
 		}
 		all = append(all, w)
 	}

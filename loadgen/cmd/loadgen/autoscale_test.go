@@ -32,7 +32,7 @@ func autoscale(t *testing.T, path string, args ...string) scaling {
 // Other programs read these names.
 func TestTheShapeOfTheScalingJSON(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "out.json")
-	autoscale(t, path, "--workload", "ramp", "--rate-scale", "0.02", "--policies", "warmpath,static", "--service", "slo")
+	autoscale(t, path, "--workload", "ramp", "--rate-scale", "0.02", "--policies", "warmpath,static-peak", "--service", "slo")
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
