@@ -25,7 +25,7 @@ const (
 	rateWindow   = 600 * time.Second
 	lengthWindow = 6 * time.Hour
 	mostClients  = 4096
-	burstiest    = 5.  // coefficient of variation of times between requests, at most
+	burstiest    = 5. // coefficient of variation of times between requests, at most
 	wholeDay     = 24 * time.Hour
 	tenthDay     = 9 * wholeDay
 	// The rate and lengths at which a day of m-large keeps up to 40 replicas of a role busy with few enough requests: four
