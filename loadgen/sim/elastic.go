@@ -134,9 +134,12 @@ func newElastic(e Elastic) (*world, error) {
 	if e.Scraped == 0 {
 		e.Scraped = 1 * time.Second
 	}
-	o := Options{Prefill: 1, Decode: 1, Profile: e.Decode, BlockSize: elasticBlock, Seed: e.Seed, SLO: e.SLO, Order: Turns, Policy: "warm"}
+	o := Options{Prefill: 1, Decode: 1, Profile: e.Decode, BlockSize: plainBlock, Seed: e.Seed, SLO: e.SLO, Order: Turns, Policy: "warm"}
 	if e.FCFS {
 		o.Order = ""
+	}
+	if e.Shared {
+		o.BlockSize = sharedBlock
 	}
 	o, err := o.withDefaults()
 	if err != nil {
@@ -155,8 +158,11 @@ func newElastic(e Elastic) (*world, error) {
 	return f, nil
 }
 
-// elasticBlock is tokens per KV block. Larger blocks than vLLM's 16 waste little and make long prompts cheap to simulate.
-const elasticBlock = 64
+// Tokens per KV block. Larger blocks than vLLM's 16 waste little and make long prompts cheap to simulate.
+const (
+	plainBlock  = 64
+	sharedBlock = 256
+)
 
 // tokenEvery is in how many steps an engine whose prompts share nothing tells of a sequence's tokens: the router knows its
 // contexts as of less than half a second ago.
@@ -288,7 +294,7 @@ func (x *elastic) newCore(e *engine) *enginesim.Core {
 		profile = x.Prefill
 	}
 	return enginesim.NewCore(enginesim.CoreOptions{
-		Profile: profile, BlockSize: elasticBlock, Blocks: profile.KVTokens / elasticBlock, MaxModelLen: maxModelLen, MaxSeqs: 256,
+		Profile: profile, BlockSize: x.f.o.BlockSize, Blocks: profile.KVTokens / x.f.o.BlockSize, MaxModelLen: maxModelLen, MaxSeqs: 256,
 		Noise: x.f.o.Noise, Seed: x.Seed<<16 + uint64(e.number), Hash: enginesim.QuickHash{}, NoPrefixCache: !x.Shared, Interval: tokenEvery,
 	})
 }

@@ -92,7 +92,7 @@ func (h *hearing) report(x *elastic) {
 			Context: l.DecodeContext + l.Streamed, Gaps: e.gaps, Tokens: e.gapped}
 		s := e.core.Stats()
 		scraped.of[i] = decide.Scrape{At: x.f.router.time(now), Running: float64(s.Running), Waiting: float64(s.Waiting), KVUsage: s.Usage(),
-			KVTokens: s.Blocks * elasticBlock, Preemptions: float64(s.Preemptions), Generated: float64(s.GeneratedTokens)}
+			KVTokens: s.Blocks * x.f.o.BlockSize, Preemptions: float64(s.Preemptions), Generated: float64(s.GeneratedTokens)}
 	}
 	h.scrapes = append(h.scrapes, scraped)
 	if len(h.scrapes) > 8 {

@@ -190,7 +190,7 @@ func (x *elastic) show() {
 		id := engineID(p.engine.number)
 		e, known := r.view.Engines[id]
 		if !known {
-			e = fleet.Engine{ID: id, Name: id, Pool: poolID, Role: p.engine.role, Ranks: 1, BlockSize: elasticBlock,
+			e = fleet.Engine{ID: id, Name: id, Pool: poolID, Role: p.engine.role, Ranks: 1, BlockSize: x.f.o.BlockSize,
 				Blocks: p.engine.core.Options().Blocks, Generation: 1, State: fleet.OK}
 		}
 		view.Engines[id] = e
