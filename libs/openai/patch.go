@@ -1,6 +1,9 @@
 package openai
 
-import "encoding/json"
+import (
+	"encoding/json"
+	"slices"
+)
 
 // Patch collects changes to a scanned body. Bytes outside the members that it names stay as they are.
 // It belongs to one goroutine; the body must not change until Append.
@@ -25,6 +28,7 @@ func (p *Patch) Set(name string, value []byte) {
 		return
 	}
 	key, _ := json.Marshal(name) // a string: cannot fail
+	p.added = slices.Grow(p.added, len(key)+len(value)+2)
 	p.added = append(p.added, ',')
 	p.added = append(p.added, key...)
 	p.added = append(p.added, ':')

@@ -58,8 +58,8 @@ func (s *scanner) number() error {
 // text reads a string whose opening quote is the next byte. coded says that it is not plain ASCII without escapes.
 func (s *scanner) text() (coded bool, err error) {
 	for s.i++; ; {
-		high := s.plain()
-		coded = coded || high
+		some := s.plain()
+		coded = coded || some
 		if s.i == len(s.b) {
 			return coded, s.fail("string does not end")
 		}
@@ -107,30 +107,42 @@ const (
 	highs = 0x8080808080808080
 )
 
-// plain skips bytes that need no look, eight at a time: all but quotes, backslashes and control characters. It reports
-// whether some of them were beyond ASCII. The word test is the classic "has a zero byte" and "has a byte less than n".
-func (s *scanner) plain() (high bool) {
+// shortEscapes are the characters that make an escape with a backslash before them.
+var shortEscapes = [256]bool{'"': true, '\\': true, '/': true, 'b': true, 'f': true, 'n': true, 'r': true, 't': true}
+
+// plain skips bytes that need no look, eight at a time: all but quotes, backslashes and control characters. Short escapes,
+// of which prose has one in most lines, it skips too. It reports whether there were any, or bytes beyond ASCII. The word
+// test is the classic "has a zero byte" and "has a byte less than n".
+func (s *scanner) plain() (coded bool) {
 	var seen uint64
-	for s.i+8 <= len(s.b) {
-		w := binary.LittleEndian.Uint64(s.b[s.i:])
+	b, i := s.b, s.i
+	for i+8 <= len(b) {
+		w := binary.LittleEndian.Uint64(b[i:])
 		quote, slash := w^(ones*'"'), w^(ones*'\\')
 		stop := ((quote-ones)&^quote | (slash-ones)&^slash | (w-ones*0x20)&^w) & highs
-		if stop != 0 {
-			n := bits.TrailingZeros64(stop) / 8
-			seen |= w & (1<<(8*n) - 1)
-			s.i += n
+		if stop == 0 {
+			seen |= w
+			i += 8
+			continue
+		}
+		n := bits.TrailingZeros64(stop) / 8
+		seen |= w & (1<<(8*n) - 1)
+		i += n
+		if b[i] != '\\' || i+1 == len(b) || !shortEscapes[b[i+1]] {
+			s.i = i
 			return seen&highs != 0
 		}
-		seen |= w
-		s.i += 8
+		seen |= highs
+		i += 2
 	}
-	for s.i < len(s.b) {
-		c := s.b[s.i]
+	for i < len(b) {
+		c := b[i]
 		if c == '"' || c == '\\' || c < 0x20 {
 			break
 		}
 		seen |= uint64(c)
-		s.i++
+		i++
 	}
+	s.i = i
 	return seen&highs != 0
 }

@@ -9,6 +9,9 @@ const MaxDepth = 512
 // spelling, and the API knows fewer than a hundred.
 const MaxMembers = 4096
 
+// usualMembers is room for a usual request.
+const usualMembers = 16
+
 // Kind is the type of a JSON value, known from its first byte.
 type Kind uint8
 
@@ -50,6 +53,9 @@ func (e *SyntaxError) Error() string { return fmt.Sprintf("%s at byte %d", e.Rea
 // What it accepts encoding/json accepts too (RFC 8259, within MaxDepth and MaxMembers); what it refuses is a
 // *SyntaxError.
 func (b *Body) Scan(raw []byte) error {
+	if b.Members == nil {
+		b.Members = make([]Member, 0, usualMembers)
+	}
 	b.Bytes, b.Members = raw, b.Members[:0]
 	s := scanner{b: raw}
 	if len(raw) >= 3 && raw[0] == 0xEF && raw[1] == 0xBB && raw[2] == 0xBF {

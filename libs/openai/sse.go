@@ -1,9 +1,6 @@
 package openai
 
-import (
-	"bytes"
-	"encoding/json"
-)
+import "bytes"
 
 // maxHeld bounds the part of one event that a Stream keeps until its end; a longer event is no usage chunk and passes.
 const maxHeld = 64 << 10
@@ -201,22 +198,44 @@ func ReadUsage(b *Body) (*Usage, bool) {
 	if !ok || m.Kind != Object {
 		return nil, false
 	}
-	var wire struct {
-		Prompt     int `json:"prompt_tokens"`
-		Completion int `json:"completion_tokens"`
-		Details    *struct {
-			Cached *int `json:"cached_tokens"`
-		} `json:"prompt_tokens_details"`
-	}
-	if json.Unmarshal(b.Bytes[m.Start:m.End], &wire) != nil {
+	var room [8]Member
+	in := Body{Members: room[:0]}
+	if in.Scan(b.Bytes[m.Start:m.End]) != nil {
 		return nil, false
 	}
-	u := &Usage{Prompt: wire.Prompt, Completion: wire.Completion}
+	u := new(Usage)
+	ok = in.count("prompt_tokens", &u.Prompt) && in.count("completion_tokens", &u.Completion)
+	details, given := in.Find("prompt_tokens_details")
+	if !ok || given && details.Kind != Object && details.Kind != Null {
+		return nil, false
+	}
+	cached := -1
+	if given && details.Kind == Object {
+		var room [8]Member
+		within := Body{Members: room[:0]}
+		if within.Scan(in.Bytes[details.Start:details.End]) != nil || !within.count("cached_tokens", &cached) {
+			return nil, false
+		}
+	}
 	if min(u.Prompt, u.Completion) < 0 || max(u.Prompt, u.Completion) > mostTokens {
 		return nil, false
 	}
-	if d := wire.Details; d != nil && d.Cached != nil && *d.Cached >= 0 && *d.Cached <= u.Prompt {
-		u.Cached, u.HasCached = *wire.Details.Cached, true
+	if cached >= 0 && cached <= u.Prompt {
+		u.Cached, u.HasCached = cached, true
 	}
 	return u, true
+}
+
+// count reads a member that must be a whole number or null where it is there; null and absence leave n.
+func (b *Body) count(name string, n *int) bool {
+	m, ok := b.Find(name)
+	if !ok || m.Kind == Null {
+		return true
+	}
+	if m.Kind != Number {
+		return false
+	}
+	value, err := ReadInt(b.Bytes[m.Start:m.End])
+	*n = int(value)
+	return err == nil
 }

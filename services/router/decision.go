@@ -94,7 +94,7 @@ func appendFloat(dst []byte, v float64) []byte {
 }
 
 // log writes the decision line.
-func (l *line) log(ctx context.Context, log *slog.Logger) {
+func (l *line) log(log *slog.Logger) {
 	attrs := []slog.Attr{
 		slog.String("x-request-id", l.ID),
 		slog.String("model", l.Model),
@@ -106,10 +106,10 @@ func (l *line) log(ctx context.Context, log *slog.Logger) {
 		slog.String("reason", l.Reason),
 		slog.Bool("unknown", l.Unknown),
 		slog.Bool("partial", l.Partial),
-		slog.Group("us", slog.Int64("tokenize", l.Us.Tokenize), slog.Int64("score", l.Us.Score), slog.Int64("pick", l.Us.Pick)),
+		{Key: "us", Value: slog.GroupValue(slog.Int64("tokenize", l.Us.Tokenize), slog.Int64("score", l.Us.Score), slog.Int64("pick", l.Us.Pick))},
 	}
 	if l.Split != nil {
 		attrs = append(attrs, slog.Any("split", l.Split))
 	}
-	log.LogAttrs(ctx, slog.LevelInfo, "Got pod scores", attrs...)
+	log.LogAttrs(context.Background(), slog.LevelInfo, "Got pod scores", attrs...)
 }

@@ -3,7 +3,6 @@ package router
 import (
 	"context"
 	"net/http"
-	"sync"
 	"time"
 
 	"github.com/warmpath/warmpath/libs/openai"
@@ -19,7 +18,8 @@ type exchange struct {
 	wish  *ledger.Wish
 	res   *ledger.Reservation // the latest
 	line  line                // of the first choice, but that the engine is the latest
-	tell  func()              // writes the decision line, once
+	said  line                // the decision line, of the first choice
+	told  bool                // it is written
 	apart split               // where its prompt is computed
 
 	predicted time.Duration // arrival to first byte, as foreseen at the first choice
@@ -109,7 +109,7 @@ func (x *exchange) choose(ctx context.Context, scoring time.Duration) *openai.Er
 	x.line.Split = x.apart.decided(d)
 	x.line.ID, x.line.Priority = x.q.id, x.q.caller.band
 	x.line.Us = stages{Tokenize: x.wish.Score.GetTokenizeUs(), Score: scoring.Microseconds(), Pick: picking.Microseconds()}
-	x.tell = x.teller(ctx)
+	x.decide()
 	x.pool.count(func(t *totals) {
 		t.prompt += int64(res.Prompt)
 		t.uncached += int64(x.computing().Uncached)
@@ -117,14 +117,21 @@ func (x *exchange) choose(ctx context.Context, scoring time.Duration) *openai.Er
 	return nil
 }
 
-// teller writes the decision line as it is now when it is first called.
-func (x *exchange) teller(ctx context.Context) func() {
-	line := x.line
-	if line.Split != nil { // it goes on to change
-		split := *line.Split
-		line.Split = &split
+// decide keeps the decision line as it is now.
+func (x *exchange) decide() {
+	x.said = x.line
+	if x.said.Split != nil { // it goes on to change
+		split := *x.said.Split
+		x.said.Split = &split
 	}
-	return sync.OnceFunc(func() { line.log(ctx, x.rt.log) })
+}
+
+// tell writes the decision line, once: while the engine is at work, where it can.
+func (x *exchange) tell() {
+	if !x.told {
+		x.told = true
+		x.said.log(x.rt.log)
+	}
 }
 
 // end releases the ledger and writes the record; it runs however the request ended.

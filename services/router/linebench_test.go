@@ -1,7 +1,6 @@
 package router
 
 import (
-	"encoding/json"
 	"fmt"
 	"io"
 	"log/slog"
@@ -24,13 +23,13 @@ func BenchmarkDecisionLine(b *testing.B) {
 			}
 			log := daemon.NewProcess("router", io.Discard, slog.LevelInfo).Log
 			w := &ledger.Wish{Model: model, Score: &scorerv1.ScoreResponse{}}
+			var room []byte
 			b.ReportAllocs()
 			for b.Loop() {
 				l := newLine(w, d)
-				l.log(b.Context(), log)
-				if _, err := json.Marshal(&record{line: l}); err != nil {
-					b.Fatal(err)
-				}
+				l.log(log)
+				r := record{line: l}
+				room = r.appendJSON(room[:0])
 			}
 		})
 	}

@@ -51,7 +51,11 @@ func badRequest(param, message string) *openai.Error {
 
 // checkType refuses what is not JSON.
 func checkType(h http.Header) *openai.Error {
-	kind, _, err := mime.ParseMediaType(h.Get("Content-Type"))
+	sent := h.Get("Content-Type")
+	if sent == "application/json" {
+		return nil
+	}
+	kind, _, err := mime.ParseMediaType(sent)
 	if err == nil && (kind == "application/json" || strings.HasSuffix(kind, "+json")) {
 		return nil
 	}

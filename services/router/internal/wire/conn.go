@@ -15,9 +15,10 @@ import (
 
 const (
 	readBytes  = 16 << 10
-	mostHead   = 1 << 20     // of an answer, its informational ones included
-	aloneBytes = 64 << 10    // a body up to here is written before the answer is read
-	lateAnswer = time.Second // after an engine has stopped to read
+	mostHead   = 1 << 20               // of an answer, its informational ones included
+	aloneBytes = 64 << 10              // a body up to here is written before the answer is read
+	lateAnswer = time.Second           // after an engine has stopped to read
+	writeWait  = 50 * time.Millisecond // for a writer to say that it is done
 )
 
 var errHead = errors.New("head of the answer is too long, or of a protocol that nobody asked for")
@@ -84,20 +85,29 @@ func (c *conn) close() { _ = c.net.Close() }
 // end gives the connection up, after an answer, or after a failure.
 func (c *conn) end(keep bool) {
 	stopped := c.stop()
-	if c.wrote != nil {
-		select {
-		case err := <-c.wrote:
-			keep = keep && err == nil
-		default: // still writing; closing ends that
-			keep = false
-		}
-		c.wrote = nil
-	}
+	keep = keep && c.written()
+	c.wrote = nil
 	if keep && stopped && c.in.Buffered() == 0 {
 		c.t.keep(c)
 		return
 	}
 	c.close()
+}
+
+// written says whether the request has been written whole. An engine that has answered has mostly read it all, but the
+// goroutine that wrote may not have come to say so.
+func (c *conn) written() bool {
+	if c.wrote == nil {
+		return true
+	}
+	late := time.NewTimer(writeWait)
+	defer late.Stop()
+	select {
+	case err := <-c.wrote:
+		return err == nil
+	case <-late.C: // closing ends it
+		return false
+	}
 }
 
 // reason is why an exchange failed.
@@ -108,14 +118,14 @@ func (c *conn) reason(err error) error {
 	return err
 }
 
-// exchange sends a request and reads the head of its answer.
+// exchange sends a request and reads the head of its answer. It calls meanwhile once, unless it fails with errUnsent.
 func (c *conn) exchange(r *http.Request, meanwhile func()) (*http.Response, error) {
 	c.ctx = r.Context()
 	c.stop = context.AfterFunc(c.ctx, c.close)
 	sent := c.send(r)
 	if errors.Is(sent, errUnsent) {
 		c.end(false)
-		return nil, c.reason(fmt.Errorf("ask an engine: %w", sent))
+		return nil, fmt.Errorf("ask an engine: %w", sent)
 	}
 	meanwhile()
 	resp, err := c.head(r)

@@ -49,21 +49,25 @@ func (t *Transport) Send(r *http.Request, meanwhile func()) (*http.Response, err
 		meanwhile()
 		return t.Other.RoundTrip(r)
 	}
-	told := sync.OnceFunc(meanwhile)
-	defer told()
 	for {
 		c, err := t.take(r)
 		if err != nil {
 			closeBody(r)
+			meanwhile()
 			return nil, err
 		}
 		stale := c.used
-		resp, err := c.exchange(r, told)
-		if !stale || !errors.Is(err, errUnsent) || r.GetBody == nil {
+		resp, err := c.exchange(r, meanwhile)
+		if !errors.Is(err, errUnsent) {
 			return resp, err
+		}
+		if !stale || r.GetBody == nil || r.Context().Err() != nil {
+			meanwhile()
+			return nil, c.reason(err)
 		}
 		again := *r
 		if again.Body, err = r.GetBody(); err != nil {
+			meanwhile()
 			return nil, fmt.Errorf("ask an engine: %w", err)
 		}
 		r = &again

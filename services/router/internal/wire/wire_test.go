@@ -455,6 +455,26 @@ func TestLengthsAreKept(t *testing.T) {
 	}
 }
 
+// TestLargeBodiesKeepTheirConnection: the goroutine that writes one has mostly not said so when the answer has come.
+func TestLargeBodiesKeepTheirConnection(t *testing.T) {
+	e := newEngine(t, func(c net.Conn, _ int, _ []byte) bool {
+		return write(c, "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+	})
+	w := newTransport(t)
+	for range 50 {
+		resp, err := w.RoundTrip(post(t, e.url, strings.Repeat("x", 3*aloneBytes)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := io.ReadAll(resp.Body); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := e.dialled.Load(); n != 1 {
+		t.Errorf("%d connections", n)
+	}
+}
+
 // TestManyAtOnce: every answer is the one to its question, whichever connection it came on.
 func TestManyAtOnce(t *testing.T) {
 	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
