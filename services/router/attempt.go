@@ -35,7 +35,7 @@ func (x *exchange) send(ctx context.Context) (*http.Response, *openai.Error) {
 		if why != "busy" {
 			x.failed(why)
 		}
-		if !x.again(ctx, why) {
+		if !x.again(why) {
 			if resp != nil {
 				return resp, nil
 			}
@@ -59,7 +59,7 @@ func (x *exchange) failed(why string) {
 }
 
 // again moves the request to another engine, if the budget allows it and there is one.
-func (x *exchange) again(ctx context.Context, why string) bool {
+func (x *exchange) again(why string) bool {
 	if x.retries == maxRetries {
 		return false
 	}
@@ -69,7 +69,7 @@ func (x *exchange) again(ctx context.Context, why string) bool {
 	if !x.rt.retries.take() {
 		return false
 	}
-	if x.choose(ctx, 0) != nil {
+	if x.choose(0) != nil {
 		x.rt.retries.give()
 		return false
 	}

@@ -55,7 +55,7 @@ func (rt *router) exchange(w http.ResponseWriter, r *http.Request, q *request) {
 		return
 	}
 	x.wish.Gate, x.wish.Split = ledger.GateFor(rt.cfg.SLO.TTFT, q.slo.ITL), x.splitter()
-	for e = x.choose(r.Context(), took); e != nil; e = x.choose(r.Context(), took) {
+	for e = x.choose(took); e != nil; e = x.choose(took) {
 		if e = x.back(r.Context()); e != nil {
 			rt.refuse(w, e)
 			return
@@ -89,7 +89,7 @@ func (x *exchange) back(ctx context.Context) *openai.Error {
 }
 
 // choose picks an engine and books it; at the first choice it also logs the decision.
-func (x *exchange) choose(ctx context.Context, scoring time.Duration) *openai.Error {
+func (x *exchange) choose(scoring time.Duration) *openai.Error {
 	began := time.Now()
 	res, d := x.pool.Reserve(x.rt.fleet.View(), x.wish, began)
 	if res == nil {
