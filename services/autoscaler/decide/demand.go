@@ -28,6 +28,7 @@ type load struct {
 	fit      float64 // N*: sequences of a replica
 	observed float64
 	flow     float64
+	work     float64 // the greater of the two, as far as it is demand
 	blend    float64 // prefill work of engines for both, as occupancy
 	need     [3]float64
 	doubts   [3]float64 // confidence by role
@@ -118,7 +119,7 @@ func (s *memory) occupy(o *Observation, l *load, now time.Time) {
 		return
 	}
 	y := max(l.observed, l.flow)
-	if l.congested() {
+	if l.congested() || float64(o.Routers.Queued) > 1+s.Arrivals.Level { // a wave follows what waits for a second
 		if lengths {
 			y = min(y, max(congestedCap*max(1, s.Ratio)*l.flow, .5))
 		}
@@ -127,7 +128,7 @@ func (s *memory) occupy(o *Observation, l *load, now time.Time) {
 	}
 	l.observed = min(l.observed, most)
 	s.Occupied = s.Occupied.next(min(y, most), l.rates.seconds/tick, false)
-	l.need[1] = min(y, most)
+	l.work = min(y, most)
 }
 
 func (l *load) congested() bool {
@@ -179,7 +180,7 @@ func (s *memory) forecast(l *load, p *Policy) {
 		if s.Arrivals.Level > 0 {
 			growth = min(max(s.Arrivals.ahead(h)/s.Arrivals.Level, 1), 2)
 		}
-		return min(max(l.need[1], s.Occupied.Level, growth*max(s.Occupied.Level, l.flow)), most)
+		return min(max(l.work, s.Occupied.Level, growth*max(s.Occupied.Level, l.flow)), most)
 	}
 	// Prefill in an engine for both lengthens its steps: a + (b + c k) n/N + d u/N <= sigma SLO.
 	l.blend = prefill(both) * l.model.Rate / 1000 * l.model.Mixed / max(l.decodes.slo-l.model.Step, 1)

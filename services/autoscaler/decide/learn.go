@@ -66,9 +66,13 @@ func (s *memory) engines(o *Observation, now time.Time, seconds, prefill float64
 		if before == nil || seconds <= 0 {
 			continue
 		}
-		preempted = preempted || before.Preemptions > 0 && k.Preemptions > before.Preemptions
+		fell := before.Preemptions > 0 && k.Preemptions > before.Preemptions
+		preempted = preempted || fell
 		tokens, gaps := k.Tokens-before.Tokens, k.Gaps-before.Gaps
 		n, kv := (k.Decoding+before.Decoding)/2, (k.Context+before.Context)/2
+		if fell || full(e, n, kv, &model.prior, now) { // sequences that wait for room make no tokens
+			continue
+		}
 		swing := math.Abs(k.Decoding-before.Decoding) > .3*n || math.Abs(k.Context-before.Context) > .3*kv
 		if swing || tokens < 20 || gaps <= 0 || n < 1 || n > 1e5 || kv > 1e10 { // the mean of a swing is no state
 			continue
@@ -86,6 +90,15 @@ func (s *memory) engines(o *Observation, now time.Time, seconds, prefill float64
 	} else {
 		s.Full = min(s.Full+.0002, kvShare)
 	}
+}
+
+// full says whether an engine may have no room for all that the routers sent it.
+func full(e *Engine, n, kv float64, m *Model, now time.Time) bool {
+	tokens := float64(m.KVTokens)
+	if e.Scrape.KVTokens > 0 {
+		tokens = float64(e.Scrape.KVTokens)
+	}
+	return kv > kvShare*tokens || n >= float64(m.MaxSeqs) || e.Scrape.fresh(now) && e.Scrape.Waiting > 0
 }
 
 // find looks where the engine was, which is where the one before it was and one on, or else everywhere.

@@ -27,6 +27,7 @@ type itl struct {
 	mean   vector // a, b, c, d
 	lower  [terms][terms]float64
 	priors vector // variances
+	prior  Model
 }
 
 // decodePriors is the prior's standard deviation, in parts of its mean.
@@ -36,7 +37,7 @@ func decodePriors() vector { return vector{.1, .2, .2, .5} }
 // prior's.
 func (s *steps) fit(m *Model) itl {
 	prior := vector{m.Step, m.Sequence, m.Kilo, m.Mixed}
-	var f itl
+	f := itl{prior: *m}
 	var precision [terms][terms]float64
 	var right vector
 	k := 0

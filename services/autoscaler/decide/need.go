@@ -28,7 +28,7 @@ func (c *core) need(x *choice, startup float64) {
 			x.candidate("backlog", c.backlog(x, startup))
 		}
 	case Decode:
-		x.candidate("occupancy", decode(c.l.observed))
+		x.candidate("occupancy", decode(min(c.l.observed, c.l.work)))
 		x.candidate("flow", decode(c.l.flow))
 		x.candidate("forecast", decode(t.Need))
 		x.unheld = x.out.Need

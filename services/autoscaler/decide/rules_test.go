@@ -313,6 +313,7 @@ func TestBacklogIsNoDemand(t *testing.T) {
 	if r.Demand.Observed < 5*flow || r.Demand.Held > 1.6*flow {
 		t.Fatalf("observed %.1f, held %.1f, flow %.1f", r.Demand.Observed, r.Demand.Held, flow)
 	}
+	p.target(decide.Decode, 5, 9)
 }
 
 // Engines for both have one need: steps are longer for the prefill between them.
