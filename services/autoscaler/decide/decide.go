@@ -44,6 +44,7 @@ type memory struct {
 	Ratio    float64  `json:"ratio"` // of what decode occupies to what arrivals foretell
 	Full     float64  `json:"full"`  // share of a cache that may be full
 
+	Trust  trust     `json:"trust"`
 	IdleAt time.Time `json:"idleAt"` // since when there is positively nothing to do; zero is not
 	Tracks [3]track  `json:"tracks"` // by role
 }
@@ -74,6 +75,9 @@ func (s State) Decide(o Observation, now time.Time) (State, Decision) {
 	if !first && (!v.most || !c.l.taken) {
 		m.GapAt = now
 	}
+	if v.routers {
+		m.Trust.judge(&o, &c.l, &p, now)
+	}
 	m.idle(&o, &v, &c.l, now)
 	c.decide()
 	return s, d
@@ -81,7 +85,7 @@ func (s State) Decide(o Observation, now time.Time) (State, Decision) {
 
 // rebase keeps what is remembered from lying in the future, when the clock went back.
 func (s *memory) rebase(now time.Time) {
-	times := []*time.Time{&s.At, &s.Begun, &s.GapAt, &s.Counts.At, &s.Counts.Heard, &s.IdleAt}
+	times := []*time.Time{&s.At, &s.Begun, &s.GapAt, &s.Counts.At, &s.Counts.Heard, &s.IdleAt, &s.Trust.SuspectAt, &s.Trust.ResizeAt}
 	for i := range s.Tracks {
 		t := &s.Tracks[i]
 		times = append(times, &t.OrderedAt, &t.UpAt, &t.BelowAt, &t.AdoptedAt)
@@ -269,6 +273,10 @@ func (c *core) caution(x *choice, startup float64) *caution {
 		k.why = "demand is known for a short while only"
 	case !c.s.GapAt.IsZero() && c.now.Sub(c.s.GapAt).Seconds() < held/2:
 		k.why = "a source was missing lately"
+	case c.s.Trust.suspect(c.now):
+		k.why = "routers and engines disagree about what runs"
+	case c.s.Trust.misses(x.role) > missesMost:
+		k.why = "requests miss the objective now"
 	}
 	return k
 }

@@ -24,6 +24,9 @@ func (c *core) need(x *choice, startup float64) {
 		x.candidate("arrivals", prefill(t.Need))
 		x.unheld = x.out.Need
 		x.candidate("held", prefill(held))
+		if more := c.s.Trust.growth(); x.out.Need > x.run.now && more > 1.01 {
+			x.candidate("fewer hits", prefill(more*t.Need))
+		}
 		if c.p.FCFS {
 			x.candidate("backlog", c.backlog(x, startup))
 		}
@@ -39,6 +42,9 @@ func (c *core) need(x *choice, startup float64) {
 		x.candidate("forecast", decode(t.Need))
 		x.unheld = x.out.Need
 		x.candidate("held", decode(held))
+	}
+	if n := t.prove(held, &x.run, c.s.Trust.misses(x.role), c.l.doubts[x.i], c.now); n > 0 {
+		x.candidate("proven", n)
 	}
 	x.out.Demand = Demand{
 		Arrivals: max(c.s.Arrivals.Level, 0), Tokens: c.l.rates.uncached, Busy: max(c.s.Work.Level, 0), Observed: c.l.observed,

@@ -2,6 +2,7 @@ package decide
 
 import (
 	"fmt"
+	"math"
 	"time"
 )
 
@@ -172,6 +173,22 @@ func (t *track) down(n int, run *running, c *caution, now time.Time) (int, strin
 	}
 	t.BelowAt = now // the next step is to wait as long
 	return max(n, run.now-max(1, int(stepDown*float64(run.now)))), ""
+}
+
+// prove keeps the greatest demand that a replica was seen to bear, a minute after the latest order, and says how many
+// bear so much while the model is in doubt: all there are, where nothing is proven. 0 is no such wish.
+func (t *track) prove(held float64, run *running, misses, sure float64, now time.Time) int {
+	quiet := t.UpAt.IsZero() || now.Sub(t.UpAt) > time.Minute
+	if misses < .01 && run.ready > 0 && run.coming == 0 && quiet {
+		t.Proven = max(t.Proven, t.Need/float64(run.ready))
+	}
+	switch {
+	case sure >= doubtful:
+		return 0
+	case t.Proven <= 0:
+		return run.now
+	}
+	return int(min(math.Ceil(held/t.Proven), float64(run.now)))
 }
 
 // settled says whether what was ordered last is there, and had time to show what it is worth.
