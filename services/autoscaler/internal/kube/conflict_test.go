@@ -187,6 +187,39 @@ func TestDrainedPodsGoAndNoOthers(t *testing.T) {
 	}
 }
 
+// A StatefulSet ends its highest ordinals, whatever a pod costs: an order is carried out only if those have drained.
+func TestStatefulSetsLoseOnlyWhatHasDrained(t *testing.T) {
+	w := newWorld(t)
+	w.create(`
+apiVersion: apps/v1
+kind: StatefulSet
+metadata: {name: engines}
+spec:
+  replicas: 3
+  podManagementPolicy: Parallel
+  selector: {matchLabels: {app: engines}}
+  template:
+    metadata: {labels: {app: engines}, annotations: {warmpath.dev/ranks: "2"}}
+    spec: {containers: [{name: engine, image: engine}]}
+`)
+	pods := w.living("engines", 3)
+	w.makeReady(pods...)
+	w.policy("p", "{apiVersion: apps/v1, kind: StatefulSet, name: engines}", "")
+	f := w.fleet()
+	w.decodes(f, "three are ready", func(r decide.Replicas) bool { return r.Ready == 3 })
+	engine := map[string]string{}
+	for _, pod := range pods {
+		engine[pod.Name] = fleet.EngineID(pod.Name, string(pod.UID), 1) // its second rank
+	}
+	if err := f.Scale(w.ctx, w.order(3, 2, engine["engines-0"])); !errors.Is(err, ErrRefused) || !strings.Contains(err.Error(), "engines-2 has not drained") {
+		t.Fatalf("a serving engine goes for a drained one: %v", err)
+	}
+	w.must(f.Scale(w.ctx, w.order(3, 1, engine["engines-2"], engine["engines-1"])))
+	if left := w.living("engines", 1); left[0].Name != "engines-0" {
+		t.Fatalf("%s is left", left[0].Name)
+	}
+}
+
 func (w *world) cost(pod string) string {
 	w.Helper()
 	now, err := w.admin.CoreV1().Pods(w.namespace).Get(w.ctx, pod, metav1.GetOptions{})

@@ -232,7 +232,8 @@ func (w *world) condition(policy, kind string) (string, string) {
 	return "", ""
 }
 
-// deployment makes a Deployment of engines, each with a GPU count, and waits until its pods exist and are scheduled.
+// deployment makes a Deployment of engines, each with so many GPUs. Without a kubelet pods that are deleted stay, and stay
+// on their node, for good: those with GPUs have no grace, so that others get theirs.
 func (w *world) deployment(name string, replicas, gpus int) {
 	w.Helper()
 	w.create(fmt.Sprintf(`
@@ -245,9 +246,10 @@ spec:
   template:
     metadata: {labels: {app: %[1]s}}
     spec:
+      terminationGracePeriodSeconds: %[4]d
       containers:
         - {name: engine, image: engine, resources: {limits: {nvidia.com/gpu: %[3]d}}}
-`, name, replicas, gpus))
+`, name, replicas, gpus, map[bool]int{true: 0, false: 30}[gpus > 0]))
 }
 
 func (w *world) pods(app string) []corev1.Pod {

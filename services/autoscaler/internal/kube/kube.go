@@ -135,7 +135,7 @@ func (f *Fleet) connect(config *rest.Config) error {
 // Run watches the cluster and reads it every few seconds until ctx ends, then returns nil. An API server that does not
 // answer makes what Pools says grow old; it ends nothing.
 func (f *Fleet) Run(ctx context.Context) error {
-	ctx = klog.NewContext(ctx, logr.FromSlogHandler(f.log.Handler()))
+	ctx = f.logged(ctx)
 	defer f.events.stop()
 	var tasks sync.WaitGroup
 	defer tasks.Wait()
@@ -156,6 +156,11 @@ func (f *Fleet) Run(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// logged is a context with which client-go writes to our log.
+func (f *Fleet) logged(ctx context.Context) context.Context {
+	return klog.NewContext(ctx, logr.FromSlogHandler(f.log.Handler()))
 }
 
 // starter starts a task that ends with Run at the latest.

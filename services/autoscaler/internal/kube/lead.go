@@ -36,7 +36,7 @@ func (f *Fleet) Lead(ctx context.Context, run func(context.Context) error) error
 // term contends for the lease once, and runs run for as long as it is held.
 func (f *Fleet) term(ctx context.Context, run func(context.Context) error) error {
 	// The elector outlives ctx: the lease is given up only after run has ended.
-	contend, give := context.WithCancel(context.WithoutCancel(ctx))
+	contend, give := context.WithCancel(f.logged(context.WithoutCancel(ctx)))
 	defer give()
 	elected := make(chan context.Context, 1)
 	elector, err := leaderelection.NewLeaderElector(leaderelection.LeaderElectionConfig{
