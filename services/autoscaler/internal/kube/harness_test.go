@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	corev1 "k8s.io/api/core/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -168,6 +169,12 @@ func (w *world) permitLease() {
 		ObjectMeta: metav1.ObjectMeta{Name: binding.Name}, RoleRef: binding.RoleRef, Subjects: binding.Subjects,
 	}, metav1.CreateOptions{})
 	w.must(err)
+	client, err := kubernetes.NewForConfig(serviceAccount())
+	w.must(err)
+	w.eventually("the API server knows of the right", func() (bool, any) {
+		_, err := client.CoordinationV1().Leases(w.namespace).Get(w.ctx, leaseName, metav1.GetOptions{})
+		return !apierrors.IsForbidden(err), err
+	})
 }
 
 func (w *world) must(err error) {

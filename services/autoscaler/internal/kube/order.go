@@ -54,7 +54,7 @@ func (f *Fleet) Scale(ctx context.Context, o Order) error {
 	f.metrics.orders.WithLabelValues(o.Pool, string(o.Role), outcome).Inc()
 	if err != nil {
 		if outcome != "conflict" {
-			f.events.say(s.key, warning, "Not"+strings.ToUpper(outcome[:1])+outcome[1:], "%s", err)
+			f.events.say(s.key, warning, strings.ToUpper(outcome[:1])+outcome[1:], "%s", err)
 		}
 		return fmt.Errorf("scale %s from %d to %d: %w", s.target, o.From, o.To, err)
 	}

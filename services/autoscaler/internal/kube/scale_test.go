@@ -38,7 +38,7 @@ func TestScalesADeploymentUpAndDown(t *testing.T) {
 	if err := f.Scale(w.ctx, w.order(3, 1)); !errors.Is(err, ErrRefused) {
 		t.Fatalf("engines that serve are taken: %v", err)
 	}
-	w.event("NotRefused", "2 would go that serve")
+	w.event("Refused", "2 would go that serve")
 	pods := w.living("engines", 3)
 	w.must(f.Scale(w.ctx, w.order(3, 1, fleet.EngineID(pods[0].Name, string(pods[0].UID), 0), fleet.EngineID(pods[2].Name, string(pods[2].UID), 0))))
 	left := w.living("engines", 1)
