@@ -147,6 +147,17 @@ func percent(share *float64) string {
 	return fmt.Sprintf("%.0f %%", 100**share)
 }
 
+// rare writes a share of which small ones matter.
+func rare(share float64) string {
+	switch {
+	case share > 0 && share < .0001:
+		return "<0.01 %"
+	case share < .0995:
+		return fmt.Sprintf("%.2g %%", 100*share)
+	}
+	return fmt.Sprintf("%.0f %%", 100*share)
+}
+
 // age writes seconds as people say them.
 func age(seconds float64) string {
 	d := time.Duration(seconds * float64(time.Second))

@@ -246,7 +246,7 @@ func (f *frame) role(p *Picture, pool *Pool, r *Role) {
 	}
 	f.add(line)
 	if f.tall() {
-		f.why(d)
+		f.why(r.Role, d)
 	}
 }
 
@@ -276,25 +276,16 @@ func learnedText(role decide.Role, m decide.Learned, long bool) string {
 	return strings.Join(parts, ", ")
 }
 
-// sparks draw replicas and demand of the last quarter of an hour in the same measure, side by side.
+// sparks draw replicas and demand of the last minutes in the same measure, side by side.
 func (f *frame) sparks(p *Picture, pool *Pool, role decide.Role) {
 	const labels = len("   replicas   demand ")
-	cells := max(4, (f.width-labels-8)/2)
+	cells := max(4, (f.width-labels-16)/2)
+	span := spanOf(p, pool)
 	now, busy := make([]float64, cells), make([]float64, cells)
 	top := 0.0
 	for i := range cells {
-		at := p.At.Add(-history + history*time.Duration(i+1)/time.Duration(cells))
 		now[i], busy[i] = math.NaN(), math.NaN()
-		n, _ := slices.BinarySearchFunc(pool.History, at, func(s Sampling, at time.Time) int {
-			if s.At.After(at) {
-				return 1
-			}
-			return -1
-		})
-		if n == 0 {
-			continue
-		}
-		if s, ok := pool.History[n-1].Roles[role]; ok {
+		if s, ok := pool.at(p.At.Add(-span+span*time.Duration(i+1)/time.Duration(cells)), role); ok {
 			now[i], busy[i] = float64(s.Now), s.Demand
 			top = max(top, now[i], busy[i])
 		}
@@ -307,21 +298,48 @@ func (f *frame) sparks(p *Picture, pool *Pool, role decide.Role) {
 	for i := range rows {
 		names := [...]string{"            ", "         ", ""}
 		if i == rows-1 {
-			names = [...]string{"   replicas ", "  demand ", fmt.Sprintf(" of %.3g", top)}
+			names = [...]string{"   replicas ", "  demand ", fmt.Sprintf(" of %.3g, %.0f min", top, span.Minutes())}
 		}
 		f.add(f.row().put(f.faint, names[0]).put(f.good, left[i]).put(f.faint, names[1]).put(f.need, right[i]).put(f.faint, names[2]))
 	}
 }
 
+// spanOf is how far back sparks reach: to the oldest decision, in steps that do not change all the time.
+func spanOf(p *Picture, pool *Pool) time.Duration {
+	if len(pool.History) > 0 {
+		for _, span := range []time.Duration{2 * time.Minute, 5 * time.Minute} {
+			if p.At.Sub(pool.History[0].At) <= span {
+				return span
+			}
+		}
+	}
+	return history
+}
+
+// at is what was known of a role at a time.
+func (p *Pool) at(at time.Time, role decide.Role) (Sampled, bool) {
+	n, _ := slices.BinarySearchFunc(p.History, at, func(s Sampling, at time.Time) int {
+		if s.At.After(at) {
+			return 1
+		}
+		return -1
+	})
+	if n == 0 {
+		return Sampled{}, false
+	}
+	s, ok := p.History[n-1].Roles[role]
+	return s, ok
+}
+
 // why adds what else a decision says of itself.
-func (f *frame) why(d *decide.RoleDecision) {
+func (f *frame) why(role decide.Role, d *decide.RoleDecision) {
 	if len(d.Candidates) > 0 {
 		line := f.row().put(f.faint, "   candidates")
 		for _, c := range d.Candidates {
 			line.put(f.plain, fmt.Sprintf("  %s %d", c.Rule, c.N))
 		}
-		if d.Demand.Infeasible > 0 {
-			line.put(f.warn, fmt.Sprintf("  no number serves %.2g %% of prompts in time", 100*d.Demand.Infeasible))
+		if d.Demand.Infeasible > 0 && role != decide.Decode {
+			line.put(f.warn, "  no number serves "+rare(d.Demand.Infeasible)+" of prompts in time")
 		}
 		f.add(line)
 	}
@@ -329,7 +347,7 @@ func (f *frame) why(d *decide.RoleDecision) {
 	if len(d.Predicted) > 0 {
 		line.put(f.faint, " would miss")
 		for _, v := range d.Predicted {
-			line.put(f.plain, fmt.Sprintf("  %.2g %% with %d", 100*v.Violations, v.N))
+			line.put(f.plain, fmt.Sprintf("  %s with %d", rare(v.Violations), v.N))
 		}
 		line.put(f.faint, "  ")
 	}
