@@ -112,7 +112,7 @@ func spark(values []float64, top float64, rows int) []string {
 // bar fills width cells by the share of one.
 func bar(share float64, width int) string {
 	full := int(math.Round(max(0, min(1, share)) * float64(width)))
-	return strings.Repeat("█", full) + strings.Repeat("·", width-full)
+	return strings.Repeat("▆", full) + strings.Repeat("·", width-full)
 }
 
 // quantity writes v in at most five cells.
