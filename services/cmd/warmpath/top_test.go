@@ -88,7 +88,7 @@ func (in *installation) report() {
 	}()
 }
 
-// decide logs a decision of n decode replicas.
+// decide logs a decision of n decode replicas, and one of a pool that nobody asks for.
 func (in *installation) decide(at time.Time, n int, realised *decide.Realised) {
 	in.Helper()
 	r := autoscaler.Record{Version: autoscaler.RecordVersion, Pool: in.pool, Decision: decide.Decision{
@@ -103,7 +103,12 @@ func (in *installation) decide(at time.Time, n int, realised *decide.Realised) {
 			},
 		},
 	}}
-	data, err := json.Marshal(r)
+	other := r
+	other.Pool = "other"
+	data, err := json.Marshal(other)
+	in.must(err)
+	in.must(in.conn.Append(in.Context(), bus.ScaleSubject(other.Pool), data))
+	data, err = json.Marshal(r)
 	in.must(err)
 	before, err := in.conn.StreamState(in.Context(), bus.Requests)
 	in.must(err)
@@ -111,7 +116,7 @@ func (in *installation) decide(at time.Time, n int, realised *decide.Realised) {
 	for end := time.Now().Add(patience); ; {
 		state, err := in.conn.StreamState(in.Context(), bus.Requests)
 		in.must(err)
-		if state.Last > before.Last {
+		if state.Last%2 == 0 && state.Last > before.Last {
 			return
 		}
 		if time.Now().After(end) {
@@ -271,6 +276,10 @@ func TestExplainFindsThePast(t *testing.T) {
 				t.Errorf("%s at %s: %q in\n%s", c.name, c.at, bad, got)
 			}
 		}
+	}
+	// A search that begins after all that was logged goes back until it finds something.
+	if f, err := explain.At(t.Context(), in.conn, in.pool, now.Add(10*time.Minute)); err != nil || f.Roles[decide.Decode].Rule != "rule-5" {
+		t.Errorf("rule %s, %v", f.Roles[decide.Decode].Rule, err)
 	}
 	for name, err := range map[string]error{
 		"too early": explainScale(t.Context(), new(strings.Builder), in.url, model, "", ago(31)),

@@ -86,7 +86,7 @@ func At(ctx context.Context, conn *bus.Conn, pool string, at time.Time) (Found, 
 // fold takes the next decision of the log in and says whether more may be of use.
 func (f *Found) fold(r *autoscaler.Record, at time.Time) (more bool) {
 	if !r.At.After(at) {
-		f.Record, f.Came = *r, nil
+		f.Record = *r
 		return true
 	}
 	if f.Pool == "" {

@@ -198,6 +198,26 @@ func TestDecisionsAreBounded(t *testing.T) {
 	}
 }
 
+// A replica of several ranks is one; of one that drains none is missed, of one that has gone one is.
+func TestReplicasAreCountedOnce(t *testing.T) {
+	w := newWorld()
+	for i, state := range []fleet.State{fleet.OK, fleet.OK, fleet.Blind, fleet.Gone, fleet.OK} {
+		name := fmt.Sprint("e", i)
+		w.engine(name, fleet.Decode, state)
+		if i == 1 {
+			e := w.view.Engines[name]
+			e.Rank = 1
+			w.view.Engines[name] = e
+		}
+	}
+	w.view.Draining["e4"] = true
+	w.decide(begin, decide.On, map[decide.Role]decide.RoleDecision{decide.Decode: {Now: 3, Target: 9}})
+	r := w.model.Picture().Pools[0].Roles
+	if len(r) != 1 || r[0].Serving != 2 || r[0].Draining != 1 || *r[0].Starting != 1 {
+		t.Errorf("%s", encode(r))
+	}
+}
+
 func TestChanges(t *testing.T) {
 	w := newWorld()
 	for i, c := range []struct {
