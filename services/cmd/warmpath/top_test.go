@@ -262,8 +262,8 @@ func TestExplainFindsThePast(t *testing.T) {
 	}{
 		{in.pool, "", ago(30), []string{"rule-2", "floor", "It held until " + ago(20).Format(time.RFC3339)}, []string{"rule-3"}},
 		{model, "", ago(21), []string{"rule-2", "decided 9m0s before"}, []string{"rule-3"}},
-		{"sql", decide.Decode, ago(20).Add(10 * time.Second), []string{"rule-3", "why not", "foresaw 1.75", "3.50 came"}, []string{"floor", "rule-4"}},
-		{model, "", now, []string{"rule-5", "Nothing was decided for 18m", "not known yet", "reaches back to " + ago(30).Format(time.RFC3339)}, nil},
+		{"sql", decide.Decode, ago(20).Add(10 * time.Second), []string{"rule-3", "why not", "1.75 busy replicas that it foresaw 3.50 came", `"idle" asks for 0`, "1.0 % with 3", "heard 0.5 s ago"}, []string{"floor", "rule-4"}},
+		{model, "", now, []string{"rule-5", "Nothing was decided for 18m", "is not logged", "reaches back to " + ago(30).Format(time.RFC3339)}, nil},
 	} {
 		got := said(c.name, c.role, c.at)
 		for _, want := range c.has {
