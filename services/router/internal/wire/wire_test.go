@@ -505,3 +505,17 @@ func TestManyAtOnce(t *testing.T) {
 	}
 	group.Wait()
 }
+
+// TestAConnectionThatIsBeingClosedIsNotKept: the request's context ended in the moment in which its answer did.
+func TestAConnectionThatIsBeingClosedIsNotKept(t *testing.T) {
+	for _, ended := range []bool{false, true} {
+		w := newTransport(t)
+		ours, theirs := net.Pipe()
+		defer theirs.Close()
+		c := newConn(w, "a:1", ours)
+		c.stop = func() bool { return !ended }
+		if c.end(true); (len(w.idle["a:1"]) == 1) == ended {
+			t.Errorf("ended %v, kept %d", ended, len(w.idle["a:1"]))
+		}
+	}
+}
