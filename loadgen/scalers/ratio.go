@@ -7,13 +7,16 @@ import (
 )
 
 const (
-	ratioWindow  = time.Minute // over which tokens/s are taken
-	ratioLengths = 300         // requests that the pressure test sees
+	ratioWindow  = time.Minute     // over which tokens/s are taken
+	ratioLengths = 300             // requests that the pressure test sees at least
+	ratioTest    = 3 * time.Minute // for at least so long: short answers end first
 )
 
 // ratio is what HeteroScale does (section 0.7): decode tokens/s scale both roles, prefill in a fixed proportion to
 // decode. The proportion and what a decode replica bears come from a pressure test before production: the lengths of the
-// first requests on the profile of the engines. It stays what it was found to be; until then it is one to one.
+// first requests on the profile of the engines. It stays what it was found to be; until then nothing changes. A replica
+// should have .6 of its greatest tokens/s: at .8 the scaler never leaves an overload in which engines preempt, as these
+// then make fewer tokens than that.
 type ratio struct {
 	policy  decide.Policy
 	bear    float64 // share of its greatest tokens/s that a decode replica should have
@@ -27,9 +30,9 @@ type ratio struct {
 }
 
 func newRatio(tuned bool, p decide.Policy) *ratio {
-	r := &ratio{policy: p, bear: .8, margin: .7, profile: newCalibration(p.Prior), each: 1}
+	r := &ratio{policy: p, bear: .6, margin: .7, profile: newCalibration(p.Prior)}
 	if tuned {
-		r.bear, r.margin = .6, .6
+		r.bear, r.margin = .5, .6
 	}
 	return r
 }
@@ -73,7 +76,7 @@ func (r *ratio) test(o *decide.Observation, now time.Time) {
 		return
 	}
 	r.tested.add(now, o.Routers.Ended, time.Hour)
-	if len(r.tested.requests) < ratioLengths {
+	if len(r.tested.requests) < ratioLengths || now.Sub(r.tested.at[0]) < ratioTest {
 		return
 	}
 	m, itl := r.profile.model(), r.policy.ITL.Seconds()

@@ -16,10 +16,10 @@ func TestRatioStaysWhatItWas(t *testing.T) {
 	before := fleet.run(s, 0, 1800, constant(60))
 	fleet.output = 25
 	after := fleet.run(s, 1800, 3600, constant(60))
-	// .115/.7 s of prefill a request, and 200 tokens of .8 x 95.7/.0279 = 2,745/s: .164 x 13.7 = 2.25 of prefill for each.
+	// .115/.7 s of prefill a request, and 200 tokens of .6 x 95.7/.0279 = 2,059/s: .164 x 10.3 = 1.69 of prefill for each.
 	for _, last := range []map[decide.Role]int{before[len(before)-1], after[len(after)-1]} {
-		if last[decide.Prefill] != ceil(2.25*float64(last[decide.Decode])) {
-			t.Errorf("%v is not 2.25 to 1", last)
+		if last[decide.Prefill] != ceil(1.691*float64(last[decide.Decode])) {
+			t.Errorf("%v is not 1.69 to 1", last)
 		}
 	}
 	if n := after[len(after)-1][decide.Prefill]; n >= 7 {

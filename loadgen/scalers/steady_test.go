@@ -20,7 +20,7 @@ func TestSteadyLoad(t *testing.T) {
 		{"dynamo", "default", [2]int{7, 8}, [2]int{4, 5}},
 		{"dynamo", "tuned", [2]int{7, 8}, [2]int{4, 5}},
 		{"fixed-ratio", "default", [2]int{7, 14}, [2]int{4, 6}},
-		{"fixed-ratio", "tuned", [2]int{7, 14}, [2]int{4, 7}},
+		{"fixed-ratio", "tuned", [2]int{7, 16}, [2]int{4, 8}},
 	} {
 		t.Run(c.name+"/"+c.variant, func(t *testing.T) {
 			s, err := New(c.name, c.variant, Setup{Policy: policy()})
