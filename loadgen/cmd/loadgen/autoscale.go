@@ -15,6 +15,7 @@ import (
 	"github.com/peterbourgon/ff/v3/ffcli"
 
 	"github.com/warmpath/warmpath/loadgen/elastic"
+	"github.com/warmpath/warmpath/loadgen/report"
 )
 
 const autoscaleHelp = `Runs a fleet of prefill and decode engines in virtual time under one autoscaler after another, on the same requests,
@@ -88,7 +89,13 @@ func (o *autoscaleOptions) run(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return scalingTable(elastic.Summarize(records))
+	if err := scalingTable(elastic.Summarize(records)); err != nil {
+		return err
+	}
+	return writePage(pagePath(o.out.report, o.out.json), func() report.Page {
+		return &report.Autoscale{Header: file.Header, Records: records, Fronts: elastic.Fronts(records),
+			SLO: fmt.Sprintf("%v to the first token, %v between two tokens", grid.SLO.TTFT, grid.SLO.ITL)}
+	})
 }
 
 // grid is what the flags ask for.
