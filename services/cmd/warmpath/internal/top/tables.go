@@ -20,7 +20,7 @@ func (f *frame) engines(pool *Pool, engines []Engine, lines int) {
 		return
 	}
 	const fixed = 1 + 8 + 9 + 7 + 9 + 9 + 6 + 6
-	name := max(10, min(longest(engines)+1, (f.width-fixed)*2/3))
+	name := max(12, min(longest(engines)+1, (f.width-fixed)*2/3))
 	load := max(0, f.width-fixed-name-2)
 	r := f.row().put(f.faint, " ").cell(f.faint, fmt.Sprintf("ENGINE (%d)", len(engines)), name).cell(f.faint, "ROLE", 7).cell(f.faint, "STATE", 8)
 	r.number(f.faint, "FLIGHT", 6).number(f.faint, "BACKLOG", 8).number(f.faint, "DECODING", 8).number(f.faint, "KV", 5)
