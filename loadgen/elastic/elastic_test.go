@@ -290,3 +290,12 @@ func TestStandIns(t *testing.T) {
 		}
 	}
 }
+
+func TestRatiosAreToOfflineOfTheSameSeed(t *testing.T) {
+	all := []Record{{Policy: Ours, Seed: 1, Metrics: Metrics{GPU: 30}}, {Policy: Ours, Seed: 2, Metrics: Metrics{GPU: 30}},
+		{Policy: offline, Seed: 1, Metrics: Metrics{GPU: 20}}, {Policy: Ours, Seed: 1, Service: FCFS, Metrics: Metrics{GPU: 30}}}
+	AgainstOffline(all)
+	if got := all[0].Metrics.ToOffline; got == nil || *got != 1.5 || all[1].Metrics.ToOffline != nil || all[3].Metrics.ToOffline != nil {
+		t.Errorf("%v, %v, %v", got, all[1].Metrics.ToOffline, all[3].Metrics.ToOffline)
+	}
+}

@@ -245,6 +245,11 @@ func Expected(cells []Cell) (time.Duration, error) {
 
 // size is how much a run has to do, in tokens: a request costs about as much as 200.
 func (w *Work) size() (n float64) {
-	w.each(func(r *Request) { n += float64(200 + r.Output) })
+	w.each(func(r *Request) {
+		n += float64(200 + r.Output)
+		if w.Shared { // its prompts are hashed, and the index is kept
+			n += float64(r.Prompt) / 2
+		}
+	})
 	return n
 }

@@ -199,3 +199,26 @@ func compare(a, b float64) int {
 	}
 	return 0
 }
+
+// AgainstOffline fills in what each run's fleet costs over that of offline-optimum on the same requests, where that was
+// run.
+func AgainstOffline(records []Record) {
+	type run struct {
+		scene string
+		seed  uint64
+	}
+	of := func(r *Record) run { return run{r.group().scene(), r.Seed} }
+	best := map[run]float64{}
+	for i := range records {
+		if r := &records[i]; r.Policy == offline {
+			best[of(r)] = r.Metrics.GPU
+		}
+	}
+	for i := range records {
+		r := &records[i]
+		if gpu := best[of(r)]; gpu > 0 {
+			share := r.Metrics.GPU / gpu
+			r.Metrics.ToOffline = &share
+		}
+	}
+}

@@ -99,6 +99,7 @@ func (f *scalings) run(ctx context.Context, cells []elastic.Cell) ([]elastic.Rec
 	records, err := e.Run(ctx)
 	show.finish()
 	f.sort()
+	elastic.AgainstOffline(f.Runs)
 	f.Summary, f.Fronts = elastic.Summarize(f.Runs), elastic.Fronts(f.Runs)
 	return records, errors.Join(err, f.write())
 }
