@@ -22,6 +22,7 @@ const (
 type dynamo struct {
 	policy   decide.Policy
 	interval time.Duration
+	spare    float64 // factor on the floor's load
 	spec     int
 	floor    int
 	profile  *calibration
@@ -35,9 +36,9 @@ type dynamo struct {
 }
 
 func newDynamo(v *view, tuned bool, p decide.Policy) *dynamo {
-	d := &dynamo{policy: p, interval: dynamoInterval, spec: v.current, floor: 1, profile: newCalibration(p.Prior)}
+	d := &dynamo{policy: p, interval: dynamoInterval, spare: 1, spec: v.current, floor: 1, profile: newCalibration(p.Prior)}
 	if tuned {
-		d.interval = time.Minute
+		d.interval, d.spare = time.Minute, 1.3
 	}
 	return d
 }
@@ -71,10 +72,10 @@ func (d *dynamo) plan(v *view, now time.Time) {
 	m, isl, osl := d.profile.model(), d.input.next(), max(1, d.output.next())
 	d.floor = 1
 	if v.role != decide.Decode {
-		d.floor = d.prefills(m, d.rate.next(), isl*d.reached.next())
+		d.floor = d.prefills(m, d.spare*d.rate.next(), isl*d.reached.next())
 	}
 	if v.decodes() {
-		n := ceil(d.rate.next() / d.decodeRate(m, isl+osl/2, osl))
+		n := ceil(d.spare * d.rate.next() / d.decodeRate(m, isl+osl/2, osl))
 		if v.role == decide.Both {
 			n += d.floor
 		}

@@ -7,7 +7,7 @@ import (
 // What Knative sets (section 2.5 and 1.6; knative-serving config-autoscaler).
 const (
 	kpaStable    = 60 * time.Second // stable-window
-	kpaPanic     = 6 * time.Second  // 10 % of it: panic-window-percentage
+	kpaPanic     = .1               // of it: panic-window-percentage
 	kpaThreshold = 2                // panic-threshold-percentage, of what ready pods bear
 	kpaUp        = 1000             // max-scale-up-rate
 	kpaDown      = 2                // max-scale-down-rate
@@ -18,6 +18,7 @@ const (
 // pod. It counts requests and is blind to tokens; the published target is the platform's, so tuned has one of its own.
 type kpa struct {
 	target   float64
+	window   time.Duration // stable
 	sampled  window
 	panicked time.Time // zero is calm
 	highest  int       // of this panic
@@ -25,11 +26,11 @@ type kpa struct {
 }
 
 func newKPA(v *view, tuned bool) *kpa {
-	k := &kpa{target: kpaTarget, spec: v.current}
+	k := &kpa{target: kpaTarget, window: kpaStable, spec: v.current}
 	if tuned {
-		k.target = 2
+		k.target, k.window = 1, 10*time.Minute
 		if v.decodes() {
-			k.target = 60
+			k.target = 50
 		}
 	}
 	return k
@@ -40,7 +41,7 @@ func (k *kpa) want(v *view, now time.Time) int {
 	for _, e := range v.engines {
 		total += float64(e.Inflight)
 	}
-	k.sampled.add(now, total, kpaStable)
+	k.sampled.add(now, total, k.window)
 	k.spec = k.next(max(1, len(v.engines)), now)
 	return k.spec
 }
@@ -48,8 +49,8 @@ func (k *kpa) want(v *view, now time.Time) int {
 // next is what Knative's autoscaler wants of so many ready pods.
 func (k *kpa) next(ready int, now time.Time) int {
 	least, most := ready/kpaDown, ready*kpaUp
-	stable := min(max(ceil(k.sampled.mean(now.Add(-kpaStable))/k.target), least), most)
-	burst := ceil(k.sampled.mean(now.Add(-kpaPanic)) / k.target)
+	stable := min(max(ceil(k.sampled.mean(now.Add(-k.window))/k.target), least), most)
+	burst := ceil(k.sampled.mean(now.Add(-time.Duration(kpaPanic*float64(k.window)))) / k.target)
 	over := burst >= kpaThreshold*ready
 	burst = min(max(burst, least), most)
 	switch {
@@ -57,7 +58,7 @@ func (k *kpa) next(ready int, now time.Time) int {
 		k.panicked, k.highest = now, 0
 	case over:
 		k.panicked = now
-	case !k.panicked.IsZero() && now.Sub(k.panicked) > kpaStable:
+	case !k.panicked.IsZero() && now.Sub(k.panicked) > k.window:
 		k.panicked = time.Time{}
 	}
 	if k.panicked.IsZero() {

@@ -4,7 +4,7 @@ import "testing"
 
 // Stable and panic windows, and that nothing falls in panic.
 func TestKPA(t *testing.T) {
-	k := &kpa{target: 10, spec: 4}
+	k := &kpa{target: 10, window: kpaStable, spec: 4}
 	see := func(second int, total float64, ready int) int {
 		k.sampled.add(at(second), total, kpaStable)
 		return k.next(ready, at(second))

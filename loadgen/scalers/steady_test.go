@@ -18,7 +18,7 @@ func TestSteadyLoad(t *testing.T) {
 		{"llmd-token", "default", [2]int{5, 10}, [2]int{2, 5}},
 		{"wva-v2", "default", [2]int{1, 40}, [2]int{1, 40}},
 		{"dynamo", "default", [2]int{7, 8}, [2]int{4, 5}},
-		{"dynamo", "tuned", [2]int{7, 8}, [2]int{4, 5}},
+		{"dynamo", "tuned", [2]int{9, 10}, [2]int{4, 6}},
 		{"fixed-ratio", "default", [2]int{7, 14}, [2]int{4, 6}},
 		{"fixed-ratio", "tuned", [2]int{7, 16}, [2]int{4, 8}},
 	} {

@@ -27,7 +27,7 @@ func newToken(v *view, tuned bool, p decide.Policy) *token {
 		profile: newCalibration(p.Prior), wait: 1.5, usage: .8,
 	}
 	if tuned {
-		t.hpa.behaviour, t.wait, t.usage = standard(), .3, .4
+		t.hpa.behaviour, t.wait, t.usage = calm(), .3, .35
 	}
 	return t
 }

@@ -19,7 +19,7 @@ type waiting struct {
 func newWaiting(v *view, tuned bool, p decide.Policy) *waiting {
 	w := &waiting{hpa: newHPA(v, standard(), p), queue: 3, usage: .8}
 	if tuned {
-		w.queue, w.usage = 1, .4
+		w.hpa.behaviour, w.queue, w.usage = calm(), 1, .35
 	}
 	return w
 }

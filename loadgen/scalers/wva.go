@@ -45,7 +45,7 @@ func newWVA(v *view, tuned bool, p decide.Policy) *wva {
 		peaks: make(map[string]*peaks), rolled: make(map[int][]float64),
 	}
 	if tuned {
-		w.k1 = .5
+		w.hpa.behaviour.down, w.k1 = calm().down, .4
 	}
 	return w
 }
