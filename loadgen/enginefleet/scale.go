@@ -109,6 +109,20 @@ func (f *Fleet) Lost() int {
 	return f.lost
 }
 
+// Busy is how many engines have requests now.
+func (f *Fleet) Busy() (n int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	for _, all := range f.replicas {
+		for _, r := range all {
+			if r.engine != nil && r.engine.Stats().Running > 0 {
+				n++
+			}
+		}
+	}
+	return n
+}
+
 // Count is how many engines of a role there are.
 type Count struct {
 	Ordered int // with those that start

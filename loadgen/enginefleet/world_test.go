@@ -212,8 +212,9 @@ func (w *world) ask(ctx context.Context, tokens int) error {
 	return nil
 }
 
-// load sends so many requests a second until the function that it returns is called, which waits for their answers.
-func (w *world) load(perSecond float64) (stop func()) {
+// load sends so many requests a second, each for so many tokens, until the function that it returns is called, which
+// waits for their answers.
+func (w *world) load(perSecond float64, tokens int) (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	var flying sync.WaitGroup
 	flying.Go(func() {
@@ -226,7 +227,7 @@ func (w *world) load(perSecond float64) (stop func()) {
 			case <-tick.C:
 				flying.Go(func() {
 					w.sent.Add(1)
-					if err := w.ask(context.Background(), 20); err != nil {
+					if err := w.ask(context.Background(), tokens); err != nil {
 						w.failures.Store(err.Error(), true)
 					}
 				})
