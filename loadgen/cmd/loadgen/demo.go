@@ -29,6 +29,8 @@ type demo struct {
 	trace    traceOptions
 	policies string
 	out      string
+	scale    bool          // show autoscaling instead
+	startup  time.Duration // of an engine then, in its time
 }
 
 func demoCommand() *ffcli.Command {
@@ -38,6 +40,8 @@ func demoCommand() *ffcli.Command {
 	d.trace.register(fs, 300)
 	fs.StringVar(&d.policies, "policies", "round-robin,warm", "routing policies to compare, in this order")
 	fs.StringVar(&d.out, "out", "bench", "folder for demo.json, demo.html and the logs")
+	fs.BoolVar(&d.scale, "autoscale", false, "show engines that follow a load up and down instead: --model, --seed, --startup and --out are heeded")
+	fs.DurationVar(&d.startup, "startup", 30*time.Second, "with --autoscale: how long an engine takes to start, in its own time")
 	must(fs.Set("kv-tokens", "1000000"))
 	must(fs.Set("time-scale", "10"))
 	return &ffcli.Command{
@@ -58,6 +62,9 @@ func must(err error) {
 }
 
 func (d *demo) run(ctx context.Context, _ []string) error {
+	if d.scale {
+		return d.autoscale(ctx)
+	}
 	started := time.Now()
 	if err := d.engines.apart(); err != nil {
 		return err
@@ -122,6 +129,11 @@ func together(ctx context.Context, log io.Writer, engines fleet, cfg up.Config, 
 		cfg.Engines = append(cfg.Engines, ingest.Engine{Name: engineName(i), URL: e.URL(), Events: e.Events(), Replay: e.Replay(), Role: e.role})
 	}
 	cfg.Process = daemon.NewProcess("demo", log, slog.LevelInfo)
+	return served(ctx, cfg, work)
+}
+
+// served runs the five services for as long as work takes.
+func served(ctx context.Context, cfg up.Config, work func(context.Context, up.Addresses) error) error {
 	ready := make(chan up.Addresses, 1)
 	cfg.Ready = func(a up.Addresses) { ready <- a }
 	ctx, stop := context.WithCancel(ctx)
