@@ -9,6 +9,7 @@ import (
 // token is llm-d's token-aware recipe (section 1.2 and 2.2): an HPA through KEDA on uncached prompt tokens in flight over
 // what a pod prefills in 1.5 s, and on the sum of KV usage over .8. Where nobody says anything the sum is zero, as with
 // its `or vector(0)`. Its bounds of 1 to 10 are its example's; here the policy's hold.
+// Prompts in our router's queue count as work for prefill, and as cache that decode will need.
 type token struct {
 	hpa     hpa
 	profile *calibration
