@@ -1,6 +1,8 @@
 package kube
 
 import (
+	"context"
+
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/runtime"
 	core "k8s.io/client-go/kubernetes/typed/core/v1"
@@ -20,8 +22,8 @@ type events struct {
 	recorder    record.EventRecorder
 }
 
-func newEvents(client core.CoreV1Interface) events {
-	broadcaster := record.NewBroadcaster()
+func newEvents(ctx context.Context, client core.CoreV1Interface) events {
+	broadcaster := record.NewBroadcaster(record.WithContext(ctx))
 	broadcaster.StartRecordingToSink(&core.EventSinkImpl{Interface: client.Events("")})
 	recorder := broadcaster.NewRecorder(runtime.NewScheme(), corev1.EventSource{Component: "warmpath-autoscaler"})
 	return events{broadcaster, recorder}

@@ -112,7 +112,7 @@ func New(cfg Config) (*Fleet, error) {
 		return nil, fmt.Errorf("make clients of the cluster: %w", err)
 	}
 	f.policies = f.watchPolicies()
-	f.events = newEvents(f.core)
+	f.events = newEvents(f.logged(context.Background()), f.core)
 	return f, nil
 }
 

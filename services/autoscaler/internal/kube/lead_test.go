@@ -109,6 +109,12 @@ func TestLeaseIsGivenUpOnlyAfterTheLeaderHasEnded(t *testing.T) {
 	go func() {
 		ended <- second.Lead(end, func(ctx context.Context) error { close(other); <-ctx.Done(); return nil })
 	}()
+	waiting, leave := context.WithCancel(w.ctx)
+	left := make(chan error, 1)
+	third := w.fleet(quick)
+	go func() { left <- third.Lead(waiting, func(context.Context) error { return errDeposedByTest }) }()
+	leave()
+	w.must(<-left) // who only waits ends when told to
 	cancel()
 	deadline := time.After(2 * first.lease.duration)
 	select {
