@@ -341,7 +341,7 @@ func (w *world) fleet(change ...func(*Fleet)) *Fleet {
 	config.Wrap(denied.wrap)
 	f, err := New(Config{
 		REST: config, Namespace: w.namespace, Policies: w.namespace, Instance: fmt.Sprint("fleet-", worlds.Add(1)),
-		Log: slog.New(slog.NewTextHandler(w.Output(), nil)), Metrics: prometheus.NewRegistry(),
+		Log: slog.New(slog.NewTextHandler(w.log(), nil)), Metrics: prometheus.NewRegistry(),
 	})
 	w.must(err)
 	f.every = 200 * time.Millisecond
