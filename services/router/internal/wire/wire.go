@@ -76,7 +76,10 @@ func (t *Transport) Send(r *http.Request, meanwhile func()) (*http.Response, err
 
 // plain says whether a request is one for us.
 func plain(r *http.Request) bool {
-	sized := r.Body == nil || r.Body == http.NoBody || r.ContentLength > 0
+	sized := r.ContentLength > 0
+	if r.Body == nil || r.Body == http.NoBody {
+		sized = r.ContentLength == 0
+	}
 	return r.URL.Scheme == "http" && sized && !r.Close && r.Method != http.MethodConnect && len(r.Trailer) == 0 &&
 		len(r.TransferEncoding) == 0 && r.Header.Get("Expect") == "" && r.Header.Get("Upgrade") == "" && r.Header.Get("Connection") == ""
 }
