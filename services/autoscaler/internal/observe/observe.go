@@ -4,6 +4,7 @@
 package observe
 
 import (
+	"math"
 	"sync"
 	"time"
 
@@ -79,6 +80,13 @@ func (o *Observer) pool(id string) *pool {
 	return p
 }
 
+// Restart drops all that was heard: the totals begin at zero.
+func (o *Observer) Restart() {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.pools = nil
+}
+
 // Forget drops the pools that v does not have.
 func (o *Observer) Forget(v *fleet.View) {
 	o.mu.Lock()
@@ -88,6 +96,15 @@ func (o *Observer) Forget(v *fleet.View) {
 			delete(o.pools, id)
 		}
 	}
+}
+
+// left is how many requests a draining engine has by its own word, which must be of after it was marked: a router that is
+// cut off from us, or a client that passes routers by, may still use it. Without that word it is not without requests.
+func left(s *decide.Scrape, marked, now time.Time) int {
+	if s.At.IsZero() || s.At.Before(marked) && !marked.After(now) { // marks from the future are of a clock that was wrong
+		return 1
+	}
+	return int(math.Ceil(min(s.Running+s.Waiting, 1e6)))
 }
 
 // Observe is what is known of a pool now, but for its replicas: whoever starts engines knows those. What it says of
@@ -116,6 +133,9 @@ func (o *Observer) Observe(v *fleet.View, id string, now time.Time) decide.Obser
 		}
 		for _, rank := range r.Ranks {
 			p.routers.engine(&e, rank, alive)
+		}
+		if e.Draining {
+			e.Inflight = max(e.Inflight, left(&e.Scrape, r.Since, now))
 		}
 		seen.Engines = append(seen.Engines, e)
 	}

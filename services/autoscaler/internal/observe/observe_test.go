@@ -177,6 +177,42 @@ func TestWhatIsSeenOfEngines(t *testing.T) {
 	}
 }
 
+// What routers do not tell, the engine does: a router that is cut off from us may still use one that drains.
+func TestADrainingEngineIsBusyByItsOwnWord(t *testing.T) {
+	at := begin
+	v := view(fleet.Engine{ID: "e", URL: "http://e", Role: fleet.Decode, Ranks: 1, State: fleet.OK})
+	s := &Scraper{pages: map[string]*page{"http://e": {}}}
+	o := Observer{Scrapes: s}
+	inflight := func(scrape decide.Scrape, marked time.Time) int {
+		v.Draining["e"] = true
+		v.Drains["e"] = fleet.DrainMark{Pool: "p", DrainRecord: fleet.DrainRecord{Since: marked, Reason: replica.ReasonDrains}}
+		s.pages["http://e"].last = scrape
+		return o.Observe(v, "p", at).Engines[0].Inflight
+	}
+	word := func(after time.Duration, running, waiting float64) decide.Scrape {
+		return decide.Scrape{At: at.Add(after), Running: running, Waiting: waiting}
+	}
+	for name, c := range map[string]struct {
+		scrape decide.Scrape
+		marked time.Duration
+		want   int
+	}{
+		"it never said anything":      {decide.Scrape{}, -time.Minute, 1},
+		"it was idle before it":       {word(-2*time.Minute, 0, 0), -time.Minute, 1},
+		"it is idle":                  {word(-time.Second, 0, 0), -time.Minute, 0},
+		"it has some":                 {word(-time.Second, 2, 1), -time.Minute, 3},
+		"it says what cannot be":      {word(-time.Second, 1e300, 0), -time.Minute, 1e6},
+		"a clock was wrong, and idle": {word(-time.Second, 0, 0), time.Hour, 0},
+	} {
+		if got := inflight(c.scrape, at.Add(c.marked)); got != c.want {
+			t.Errorf("%s: %d in flight, want %d", name, got, c.want)
+		}
+	}
+	if delete(v.Drains, "e"); o.Observe(v, "p", at).Engines[0].Inflight != 0 {
+		t.Error("what serves is judged by its routers")
+	}
+}
+
 // A fleet that runs n times as fast, seen by a clock that does too, looks like one in real time.
 func TestAFasterClockSeesTheSame(t *testing.T) {
 	const speed = 20

@@ -34,6 +34,9 @@ type Load struct {
 	Draining bool    `json:"draining"`
 }
 
+// maxName is how long a router's name may be, in bytes.
+const maxName = 256
+
 var errImpossible = errors.New("it cannot be true")
 
 // ParseReport reads a report.
@@ -42,12 +45,12 @@ func ParseReport(data []byte) (Report, error) {
 	if err := json.Unmarshal(data, &r); err != nil {
 		return r, fmt.Errorf("read a router's report: %w", err)
 	}
-	bad := r.Router == "" || r.Pool == ""
+	bad := r.Router == "" || len(r.Router) > maxName || r.Pool == ""
 	for _, l := range r.Engines {
 		bad = bad || l.Seconds < 0 || l.Seconds > 1e12
 	}
 	if bad {
-		return r, fmt.Errorf("read a report of router %q, pool %q: %w", r.Router, r.Pool, errImpossible)
+		return r, fmt.Errorf("read a report of router %.64q, pool %.64q: %w", r.Router, r.Pool, errImpossible)
 	}
 	return r, nil
 }

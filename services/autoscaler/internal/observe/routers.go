@@ -9,6 +9,8 @@ import (
 const (
 	staleAfter = 3 * time.Second // a router reports each second
 	maxRouters = 1024            // of a pool
+	leap       = 1e12            // more than any router counts between two reports
+	turn       = 1e14            // at which totals begin anew, long before a float64 cannot count on
 )
 
 // routers sums what the routers say of one pool. The totals only grow, through restarts and deaths of routers. The zero
@@ -49,6 +51,9 @@ func (s *routers) fold(r Report, known func(engine string) bool, now time.Time) 
 	case !ok, r.fell(&before.Report):
 		before.Report = r
 	}
+	if r.leapt(&before.Report) {
+		before.Report = r
+	}
 	s.sum.arrivals += float64(r.Arrivals - before.Arrivals)
 	s.sum.prompt += float64(r.Prompt - before.Prompt)
 	s.sum.uncached += float64(r.Uncached - before.Uncached)
@@ -59,10 +64,13 @@ func (s *routers) fold(r Report, known func(engine string) bool, now time.Time) 
 			delete(r.Engines, id)
 			continue
 		}
-		if b := before.Engines[id]; l.Gaps >= b.Gaps && l.Seconds >= b.Seconds {
+		if b := before.Engines[id]; l.Gaps >= b.Gaps && l.Gaps-b.Gaps < leap && l.Seconds >= b.Seconds {
 			p := s.paces[id]
 			s.paces[id] = pace{p.seconds + l.Seconds - b.Seconds, p.gaps + float64(l.Gaps-b.Gaps)}
 		}
+	}
+	if max(s.sum.arrivals, s.sum.prompt, s.sum.uncached, s.sum.output, s.sum.finished) > turn {
+		s.sum = totals{}
 	}
 	s.known[r.Router] = life{r, now}
 	delete(s.met, r.Router)
@@ -73,6 +81,12 @@ func (s *routers) fold(r Report, known func(engine string) bool, now time.Time) 
 func (r *Report) fell(before *Report) bool {
 	return r.Arrivals < before.Arrivals || r.Prompt < before.Prompt || r.Uncached < before.Uncached || r.Output < before.Output ||
 		r.Finished < before.Finished
+}
+
+// leapt says that a counter grew as none can. It counts for nothing, or totals would be out of all reason for good.
+func (r *Report) leapt(before *Report) bool {
+	return max(r.Arrivals-before.Arrivals, r.Prompt-before.Prompt, r.Uncached-before.Uncached, r.Output-before.Output,
+		r.Finished-before.Finished) > leap
 }
 
 // see notes which routers are alive. Those that are neither alive nor heard are forgotten: what they counted stays

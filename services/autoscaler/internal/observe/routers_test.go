@@ -219,3 +219,26 @@ func FuzzReportsNeverBreakTheTotals(f *testing.F) {
 		}
 	})
 }
+
+// One report of a router that has lost its senses must not put the totals out of reason for good.
+func TestLeapsCountForNothing(t *testing.T) {
+	s := sums{T: t}
+	s.hear(say("a", 1, 0, 0), 0)
+	s.hear(say("a", 1, 100, 10), 0)
+	s.hear(say("a", 1, 1<<63, 20), 0)
+	s.hear(say("a", 1, 1<<63+5, 21), 0)
+	s.want(105, 11)
+	s.hear(say("a", 2, 1<<62, 0), 0) // nor of one that has restarted
+	s.want(105, 11)
+	s.hear(on("a", 2, Load{Gaps: 1 << 62, Seconds: 1}), 0)
+	s.hear(on("a", 2, Load{Gaps: 1<<62 + 3, Seconds: 2}), 0)
+	if p := s.paces["e"]; p.gaps != 3 {
+		t.Errorf("gaps %+v", p)
+	}
+	for i := range uint64(300) {
+		s.hear(say("b", 1, i*999_999_999_999, 0), 0)
+		if s.sum.uncached > turn {
+			t.Fatalf("after %d reports the total is %v", i, s.sum.uncached)
+		}
+	}
+}

@@ -150,7 +150,7 @@ func (p *page) take(ranks []enginemetrics.Snapshot, now time.Time) error {
 		if capacity == 0 {
 			capacity = r.Cache.BlockSize * r.Cache.NumGPUBlocks
 		}
-		add(&tokens, enginemetrics.Reading[float64]{Value: float64(capacity), Known: capacity > 0}, i)
+		add(&tokens, enginemetrics.Reading[float64]{Value: float64(capacity), Known: capacity > 0 && capacity <= mostTok}, i)
 	}
 	if preemptions.Known {
 		sum.Preemptions = preemptions.Value
