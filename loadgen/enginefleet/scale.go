@@ -77,7 +77,7 @@ func victim(all []*replica, victims []string) int {
 	if i := slices.IndexFunc(all, func(r *replica) bool { return r.engine != nil && slices.Contains(victims, r.id) }); i >= 0 {
 		return i
 	}
-	for i := len(all) - 1; i > 0; i-- {
+	for i := len(all) - 1; i >= 0; i-- {
 		if all[i].engine == nil {
 			return i
 		}
