@@ -23,17 +23,22 @@ const (
 
 var errForeign = errors.New("an operator drains the engine")
 
-// act takes the steps of a decision and returns how many were done. The first that fails ends them: what follows may
-// rest on it, and the next decision sees what there is.
-func (s *scaler) act(ctx context.Context, v *fleet.View, id string, p *pool, d *decide.Decision, steps []decide.Step) int {
+// act takes the steps of a decision and returns how many were done. The first of a role that fails ends those of the
+// role: what follows may rest on it, and the next decision sees what there is. Other roles go on: a replica that cannot
+// be taken from one must not keep another from growing.
+func (s *scaler) act(ctx context.Context, v *fleet.View, id string, p *pool, d *decide.Decision, steps []decide.Step) (n int) {
 	if !p.acts {
 		return 0
 	}
+	ended := make(map[decide.Role]bool)
 	at := make(map[string]*replica.Replica)
 	for _, r := range replica.List(v, id) {
 		at[r.ID] = &r
 	}
-	for n, step := range steps {
+	for _, step := range steps {
+		if ended[step.Role] {
+			continue
+		}
 		err := s.step(ctx, id, at, &step, d.Roles[step.Role].Rule)
 		outcome := done
 		switch {
@@ -45,11 +50,11 @@ func (s *scaler) act(ctx context.Context, v *fleet.View, id string, p *pool, d *
 		s.metrics.orders.WithLabelValues(id, string(step.Role), string(step.Do), outcome).Inc()
 		tried := fmt.Sprint(step.Do, " ", step.Role, " ", step.Engine)
 		s.report(p, tried, err, "cannot carry out a decision", "pool", id, "role", step.Role, "do", step.Do, "engine", step.Engine, "from", step.From, "to", step.To)
-		if err != nil {
-			return n
+		if ended[step.Role] = err != nil; err == nil {
+			n++
 		}
 	}
-	return len(steps)
+	return n
 }
 
 // step takes one step.
@@ -126,29 +131,58 @@ func (s *scaler) unmark(ctx context.Context, id string, r *replica.Replica) erro
 }
 
 // takeBack removes marks of ours that nothing stands behind any more: of engines that are gone, of those that were to go
-// and are there all the same, and of pools that are not scaled down now. An earlier life may have left them.
+// and are there all the same, of those of which only some ranks are marked, and of roles that are not scaled down now. An
+// earlier life may have left them. What cannot be removed in time is left to the next tick.
 func (s *scaler) takeBack(ctx context.Context, v *fleet.View, now time.Time) {
+	if len(v.Drains) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(ctx, actTime)
+	defer cancel()
+	whole := make(map[string]replica.Mark) // by rank, that of its replica
+	for id := range s.pools {
+		for _, r := range replica.List(v, id) {
+			for _, rank := range r.Ranks {
+				whole[rank] = r.Mark
+			}
+		}
+	}
 	for id, m := range v.Drains {
-		kind := replica.OfMark(v, id)
-		if kind != replica.Draining && kind != replica.Leaving {
+		if s.backed(v, id, &m, whole[id], now) {
 			continue
 		}
-		e, there := v.Engines[id]
-		there = there && e.State != fleet.Gone
-		p := s.pools[m.Pool]
-		wanted := p != nil && p.acts && p.managed.Policy.Mode == decide.On
-		age := now.Sub(m.Since)
-		switch {
-		case !there && age < markLinger, there && kind == replica.Draining && wanted, there && kind == replica.Leaving && age < replica.LeavesFor:
-			continue
-		case there && p == nil: // not decided yet
-			continue
+		if err := fleet.Undrain(ctx, s.conn, m.Pool, id); err != nil {
+			return
 		}
-		ctx, cancel := context.WithTimeout(ctx, actTime)
-		err := fleet.Undrain(ctx, s.conn, m.Pool, id)
-		cancel()
-		if err == nil && there {
+		if e := v.Engines[id]; e.ID != "" && e.State != fleet.Gone {
 			s.cfg.Log.Info("mark taken back", "pool", m.Pool, "engine", id, "reason", m.Reason, "since", m.Since)
 		}
 	}
+}
+
+// backed says whether something stands behind a mark, or it is not for us to say.
+func (s *scaler) backed(v *fleet.View, id string, m *fleet.DrainMark, whole replica.Mark, now time.Time) bool {
+	kind, age := replica.OfMark(v, id), now.Sub(m.Since)
+	if kind != replica.Draining && kind != replica.Leaving {
+		return true
+	}
+	e, there := v.Engines[id]
+	p := s.pools[m.Pool]
+	switch {
+	case !there || e.State == fleet.Gone:
+		return age < markLinger
+	case p == nil: // not decided yet
+		return true
+	case kind == replica.Leaving:
+		return age < replica.LeavesFor
+	case whole == replica.None: // marking it ended half way, or has just begun
+		return age < markLinger && p.takesAway(decide.Role(e.Role))
+	}
+	return p.takesAway(decide.Role(e.Role))
+}
+
+// takesAway says whether replicas of a role may be taken away by us.
+func (p *pool) takesAway(role decide.Role) bool {
+	r, scaled := p.managed.Replicas[role]
+	return p.acts && p.managed.Policy.Mode == decide.On && scaled && r.Conflict == ""
 }

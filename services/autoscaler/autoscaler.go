@@ -103,11 +103,6 @@ func run(ctx context.Context, cfg Config) error {
 		return err
 	}
 	s := newScaler(cfg, conn, watcher)
-	stop, err := s.listen()
-	if err != nil {
-		return err
-	}
-	defer stop()
 	if cfg.Pages != nil {
 		cfg.Pages.Handle("GET /decisions", &s.log)
 	}

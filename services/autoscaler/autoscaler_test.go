@@ -277,6 +277,19 @@ func TestDecisionsAreLogged(t *testing.T) {
 	if err := json.Unmarshal(answer.Body.Bytes(), &all); err != nil || len(all) == 0 || all[0].Pool != "p" {
 		t.Errorf("%v: %s", err, answer.Body)
 	}
+	shown := func() map[string]bool {
+		families, err := registry.Gather()
+		if err != nil {
+			t.Fatal(err)
+		}
+		names := map[string]bool{}
+		for _, f := range families {
+			names[f.GetName()] = true
+		}
+		return names
+	}
+	names := []string{"warmpath_autoscaler_desired_replicas", "warmpath_autoscaler_replicas", "warmpath_autoscaler_held"}
+	during := shown()
 	stop()
 	if err := <-ended; err != nil {
 		t.Fatal(err)
@@ -284,17 +297,13 @@ func TestDecisionsAreLogged(t *testing.T) {
 	if h.kept["p"] != 1 {
 		t.Errorf("kept %v", h.kept)
 	}
-	names := map[string]bool{}
-	families, err := registry.Gather()
-	if err != nil {
-		t.Fatal(err)
-	}
-	for _, f := range families {
-		names[f.GetName()] = true
-	}
-	for _, name := range []string{"warmpath_autoscaler_desired_replicas", "warmpath_autoscaler_replicas", "warmpath_autoscaler_held"} {
-		if !names[name] {
-			t.Errorf("no %s among %v", name, names)
+	after := shown()
+	for _, name := range names {
+		if !during[name] {
+			t.Errorf("no %s among %v", name, during)
+		}
+		if after[name] { // another may decide now: what this one wanted last must not stand beside it
+			t.Errorf("%s is shown by who decides no more", name)
 		}
 	}
 }

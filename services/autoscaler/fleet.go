@@ -9,7 +9,7 @@ import (
 
 // Fleet starts and stops engines: a Kubernetes cluster, or simulated engines. Its methods are called from one goroutine.
 type Fleet interface {
-	// Pools says which pools may be scaled and what runs of them now. It does not block.
+	// Pools says which pools may be scaled and what runs of them now; nil is not known yet. It does not block.
 	Pools() map[string]Managed
 	// Scale carries out an order, or says why not: ErrConflict if the object changed since From was read.
 	Scale(ctx context.Context, o Order) error

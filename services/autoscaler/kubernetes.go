@@ -26,9 +26,12 @@ func newCluster(cfg *Config) (*cluster, error) {
 	return &cluster{f}, nil
 }
 
-// Pools are those with a ScalingPolicy in force.
+// Pools are those with a ScalingPolicy in force; nil before the policies were read.
 func (c *cluster) Pools() map[string]Managed {
 	all := c.Fleet.Pools()
+	if all == nil {
+		return nil
+	}
 	pools := make(map[string]Managed, len(all))
 	for id, m := range all {
 		pools[id] = Managed(m)

@@ -39,6 +39,7 @@ type pool struct {
 	managed  Managed
 	owned    bool // the Fleet manages it,
 	acts     bool // and carries out its orders
+	begun    bool // the state is what was kept, or is kept by us
 	state    decide.State
 	last     decide.Decision
 	recorded time.Time
@@ -48,16 +49,26 @@ type pool struct {
 
 func (s *scaler) acts() bool { _, files := s.cfg.Fleet.(*policyFile); return !files }
 
-// run decides every tick until ctx ends; then it keeps all states. It may be called again: what was kept last, by whoever
-// decided meanwhile, is what it begins with.
+// run decides every tick until ctx ends; then it keeps all states and shows no more. It may be called again: what was
+// kept last, by whoever decided meanwhile, is what it begins with. Only who decides listens, and sums up what routers count
+// from then on: the sums of two autoscalers must not be compared, as who goes on from a state that another kept would.
 func (s *scaler) run(ctx context.Context) error {
 	s.pools = make(map[string]*pool)
+	s.observer.Restart()
+	stop, err := s.listen()
+	if err != nil {
+		return err
+	}
+	defer stop()
 	tick := time.NewTicker(s.every)
 	defer tick.Stop()
 	for {
 		select {
 		case <-ctx.Done():
 			s.keepAll(context.WithoutCancel(ctx))
+			for id := range s.pools {
+				s.metrics.forget(id)
+			}
 			return nil
 		case now := <-tick.C:
 			s.tick(ctx, s.watcher.View(), now)
@@ -88,21 +99,24 @@ func (s *scaler) tick(ctx context.Context, v *fleet.View, now time.Time) {
 		s.decide(ctx, v, id, p, now)
 	}
 	s.observer.Forget(v)
-	s.takeBack(ctx, v, now)
+	if managed != nil { // else whose marks are wanted is not known
+		s.takeBack(ctx, v, now)
+	}
 }
 
-// pool finds a pool, or begins with the state that was kept of it.
+// pool finds a pool, or begins one. The state that was kept of it may be found only after some decisions.
 func (s *scaler) pool(id string, m *Managed) *pool {
 	p := s.pools[id]
 	if p == nil {
 		p = &pool{trouble: make(map[string]string), kept: time.Now()}
-		if m.State != nil {
-			if err := json.Unmarshal(m.State, &p.state); err != nil {
-				s.cfg.Log.Warn("cannot read the state that was kept; learning begins anew", "pool", id, "err", err)
-				p.state = decide.State{}
-			}
-		}
 		s.pools[id] = p
+	}
+	if m.State != nil && !p.begun {
+		p.begun, p.state = true, decide.State{}
+		if err := json.Unmarshal(m.State, &p.state); err != nil {
+			s.cfg.Log.Warn("cannot read the state that was kept; learning begins anew", "pool", id, "err", err)
+			p.state = decide.State{}
+		}
 	}
 	p.managed = *m
 	return p
@@ -166,6 +180,7 @@ func (s *scaler) keep(ctx context.Context, id string, p *pool) {
 	}
 	ctx, cancel := context.WithTimeout(ctx, actTime)
 	defer cancel()
+	p.begun = true
 	state, err := json.Marshal(p.state)
 	if err == nil {
 		err = s.cfg.Fleet.Keep(ctx, id, state, p.last)

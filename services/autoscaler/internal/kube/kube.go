@@ -86,9 +86,10 @@ type Fleet struct {
 	timeout time.Duration // of one
 	lease   lease
 	leading atomic.Bool
+	deposed atomic.Bool // the lease was lost, and not won again
 
-	mu    sync.Mutex // over what follows, never held over a request
-	pools map[string]*pool
+	mu    sync.Mutex         // over what follows, never held over a request
+	pools map[string]*pool   // nil before the policies were read
 	all   map[string]*policy // by namespace/name: also those that are invalid or come second
 	roles map[key]*scaled
 }
@@ -104,7 +105,6 @@ func New(cfg Config) (*Fleet, error) {
 	f := &Fleet{
 		cfg: cfg, log: cfg.Log, metrics: newMetrics(cfg.Metrics),
 		every: 5 * time.Second, timeout: 10 * time.Second, lease: lease{15 * time.Second, 10 * time.Second, 2 * time.Second},
-		pools: make(map[string]*pool), all: make(map[string]*policy), roles: make(map[key]*scaled),
 	}
 	config := rest.CopyConfig(cfg.REST)
 	config.QPS, config.Burst = 50, 100 // a role costs about one request a second
@@ -193,10 +193,14 @@ func (f *Fleet) refresh(ctx context.Context, start starter) {
 	}
 }
 
-// Pools says which pools may be scaled and what runs of them now. It does not block. Starts are told once.
+// Pools says which pools may be scaled and what runs of them now; nil is that the policies were not read yet. It does not
+// block. Starts are told once.
 func (f *Fleet) Pools() map[string]Managed {
 	f.mu.Lock()
 	defer f.mu.Unlock()
+	if f.pools == nil {
+		return nil
+	}
 	pools := make(map[string]Managed, len(f.pools))
 	for id, p := range f.pools {
 		m := Managed{Policy: p.policy.parsed.Spec.Policy(), State: p.policy.state, Replicas: map[decide.Role]decide.Replicas{}}

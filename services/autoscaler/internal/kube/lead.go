@@ -69,7 +69,12 @@ func (f *Fleet) term(ctx context.Context, run func(context.Context) error) error
 func (f *Fleet) reign(ctx, held context.Context, run func(context.Context) error) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	defer context.AfterFunc(held, cancel)()
+	f.deposed.Store(false)
+	defer context.AfterFunc(held, func() {
+		f.deposed.Store(true) // at once: what run still has in hand must not be written over what the next one wrote
+		f.leading.Store(false)
+		cancel()
+	})()
 	f.log.Info("leads: this autoscaler decides", "instance", f.cfg.Instance)
 	f.leading.Store(true)
 	f.metrics.leading.Set(1)

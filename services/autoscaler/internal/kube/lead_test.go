@@ -2,6 +2,7 @@ package kube
 
 import (
 	"context"
+	"errors"
 	"net/http"
 	"sync/atomic"
 	"testing"
@@ -79,6 +80,14 @@ func TestAnotherLeadsOnAfterADeathInMidScale(t *testing.T) {
 	old := first.Pools()[w.pool()].Replicas[decide.Decode].Desired
 	if err := first.Scale(w.ctx, w.order(1, 3)); err == nil {
 		t.Fatalf("the dead one, which knows %d, has its order carried out again", old)
+	}
+	// Nor does one of what it has read since, nor what it would keep of the pool.
+	w.decodes(first, "it has read what holds", func(r decide.Replicas) bool { return r.Desired == 3 })
+	if err := first.Scale(w.ctx, w.order(3, 4)); !errors.Is(err, ErrRefused) {
+		t.Fatalf("it orders without the lease: %v", err)
+	}
+	if err := first.Keep(w.ctx, w.pool(), []byte("old"), decision(1, 1, 1, "")); !errors.Is(err, errDeposed) {
+		t.Fatalf("it writes over what the other keeps: %v", err)
 	}
 	cancel()
 	for range 2 {

@@ -63,6 +63,9 @@ func (f *Fleet) Scale(ctx context.Context, o Order) error {
 }
 
 func (f *Fleet) scale(ctx context.Context, s *scaled, o Order) error {
+	if f.deposed.Load() {
+		return fmt.Errorf("%w: %w", ErrRefused, errDeposed)
+	}
 	now := s.snapshot()
 	if now.at.IsZero() {
 		return fmt.Errorf("%w: %s has not been read yet", ErrRefused, s.target)

@@ -59,6 +59,9 @@ const keepEvery = time.Minute
 // Keep keeps a pool's state for the next start and shows the decision in the policy's status: at once where what is shown
 // has changed, else each minute. The state must hold no prompts: whoever may read policies may read it.
 func (f *Fleet) Keep(ctx context.Context, id string, state []byte, d decide.Decision) error {
+	if f.deposed.Load() {
+		return fmt.Errorf("keep the state of pool %s: %w", id, errDeposed)
+	}
 	f.mu.Lock()
 	var p *policy
 	if found := f.pools[id]; found != nil {
