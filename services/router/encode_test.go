@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"reflect"
 	"slices"
@@ -95,6 +96,37 @@ func fill(random *rand.Rand, v reflect.Value, share float64) {
 	default:
 		panic("a kind of field that no record had: " + v.Kind().String())
 	}
+}
+
+// FuzzTexts: any bytes become the string that encoding/json makes of them, and of numbers those that JSON lacks are null.
+func FuzzTexts(f *testing.F) {
+	for _, s := range []string{"", "plain", "\x00\x1f\x7f", "<>&", "\u2028\u2029", "\xff\xc0\x80", "\xed\xa0\x80", `\"/`, "\ufeff\ufffd", "\U0001f600"} {
+		f.Add(s, math.NaN())
+	}
+	for _, v := range []float64{0, math.Copysign(0, -1), math.Inf(1), math.Inf(-1), math.MaxFloat64, math.SmallestNonzeroFloat64, 1e21, 1e-7} {
+		f.Add("number", v)
+	}
+	f.Fuzz(func(t *testing.T, text string, number float64) {
+		var got struct {
+			Text   string
+			Number *float64
+		}
+		raw := append(object("{").text("text", text).float("number", number), '}')
+		if err := json.Unmarshal(raw, &got); err != nil {
+			t.Fatalf("%s: %v", raw, err)
+		}
+		quoted, err := json.Marshal(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want string
+		if err := json.Unmarshal(quoted, &want); err != nil || got.Text != want {
+			t.Errorf("%q, want %q: %v", got.Text, want, err)
+		}
+		if none := math.IsNaN(number) || math.IsInf(number, 0); none != (got.Number == nil) || !none && *got.Number != number {
+			t.Errorf("%s for %v", raw, number)
+		}
+	})
 }
 
 // TestRecordsWait: they are sent in their order by one flush, and what is too many is told at once.

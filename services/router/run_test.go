@@ -9,6 +9,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -119,6 +120,56 @@ func TestRunAgainstNATS(t *testing.T) {
 	r.stop()
 	if err := <-r.ended; err != nil {
 		t.Errorf("run: %v", err)
+	}
+}
+
+// TestNoRecordIsLostOrDoubledAtTheEnd stops the router behind its last answers, when their records still wait.
+func TestNoRecordIsLostOrDoubledAtTheEnd(t *testing.T) {
+	const requests = 20
+	r := start(t)
+	engine := &rig{t: t, fleet: &stillFleet{}}
+	engine.addEngine("e1", sse(event1, useEvent, doneMark))
+	if _, err := fleet.EnsurePool(t.Context(), r.conn, poolRecord); err != nil {
+		t.Fatal(err)
+	}
+	if err := fleet.PutEngine(t.Context(), r.conn, engine.fleet.View().Engines["id-e1"]); err != nil {
+		t.Fatal(err)
+	}
+	within(t, "the model known", func() bool { status, _ := r.ask(t); return status == 200 })
+	for range requests - 1 {
+		if status, _ := r.ask(t); status != 200 {
+			t.Fatal(status)
+		}
+	}
+	r.stop()
+	if err := <-r.ended; err != nil {
+		t.Fatal(err)
+	}
+	ids := make(chan string, 2*requests)
+	go r.conn.Follow(t.Context(), bus.Requests, []string{"req.*"}, 1, func(m bus.Message) {
+		var one record
+		if err := json.Unmarshal(m.Data, &one); err != nil {
+			t.Error(err)
+		}
+		ids <- one.ID
+	})
+	seen := map[string]bool{}
+	for len(seen) < requests {
+		select {
+		case id := <-ids:
+			if seen[id] {
+				t.Fatalf("%s twice", id)
+			}
+			seen[id] = true
+		case <-time.After(20 * time.Second):
+			t.Fatalf("%d records of %d", len(seen), requests)
+		}
+	}
+	if err := r.conn.Append(t.Context(), bus.RequestSubject(poolRecord.ID), []byte(`{"x-request-id":"behind all"}`)); err != nil {
+		t.Fatal(err)
+	}
+	if id := <-ids; id != "behind all" {
+		t.Errorf("one more record, of %s", id)
 	}
 }
 
