@@ -62,12 +62,12 @@ func (c *Client) Authorize(h http.Header) {
 func (c *Client) get(ctx context.Context, engine, path string) (*http.Response, error) {
 	r, err := http.NewRequestWithContext(ctx, http.MethodGet, strings.TrimSuffix(engine, "/")+path, nil)
 	if err != nil {
-		return nil, fmt.Errorf("ask an engine: %w", err)
+		return nil, fmt.Errorf("get %s: %w", path, err)
 	}
 	c.Authorize(r.Header)
 	resp, err := c.RoundTrip(r)
 	if err != nil {
-		return nil, fmt.Errorf("ask an engine: %w", err)
+		return nil, fmt.Errorf("get %s: %w", path, err)
 	}
 	return resp, nil
 }
