@@ -13,6 +13,9 @@ func FuzzAnswer(f *testing.F) {
 	for _, c := range answers {
 		f.Add([]byte(c.raw))
 	}
+	for _, raw := range oddAnswers {
+		f.Add([]byte(raw))
+	}
 	f.Add([]byte("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n5\r\nhello\r\n0\r\n\r\n"))
 	f.Add([]byte("HTTP/1.1 304 Not Modified\r\nContent-Length: 5\r\n\r\nhello"))
 	f.Add([]byte("HTTP/2.0 200 OK\r\n\r\n"))
