@@ -2,9 +2,7 @@ package main
 
 import (
 	"context"
-	"errors"
 	"flag"
-	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -42,14 +40,14 @@ answer. Client, engines, scorer, NATS and router are processes of their own on t
 and written as JSON. What is read in two cores' worth of other work means nothing.`,
 		FlagSet: fs,
 		Exec: func(ctx context.Context, args []string) error {
-			if len(args) == 2 && args[0] == planeRole {
+			if len(args) == 2 && args[0] == roleArgument {
 				return hop.Serve(ctx, args[1], os.Stdin, os.Stdout)
 			}
 			self, err := os.Executable()
 			if err != nil {
 				return err
 			}
-			o.Self, o.Parts = []string{self, "bench-router", planeRole}, strings.Split(*names, ",")
+			o.Self, o.Parts = []string{self, "bench-router", roleArgument}, strings.Split(*names, ",")
 			return runHop(ctx, o, *out, *again)
 		},
 	}
@@ -58,30 +56,19 @@ and written as JSON. What is read in two cores' worth of other work means nothin
 // runHop measures what the file lacks and writes it after each part.
 func runHop(ctx context.Context, o hop.Options, path string, again bool) error {
 	file := routerFile{Header: report.NewHeader(1, time.Now())}
-	if !again {
-		var old routerFile
-		if resumes(path, &old, &old.Header, file.Header) {
-			file = old
-		}
+	if err := resume(path, again, &file, func(f *routerFile) *report.Header { return &f.Header }); err != nil {
+		return err
 	}
-	for _, folder := range []string{filepath.Dir(path), o.Profile} {
-		if err := os.MkdirAll(filepath.Join(folder, "."), 0o755); err != nil {
-			return err
-		}
+	if err := os.MkdirAll(filepath.Join(o.Profile, "."), 0o755); err != nil {
+		return err
 	}
 	left, err := hop.Expected(o, &file.Figures)
 	if err != nil {
 		return err
 	}
-	fmt.Fprintf(os.Stderr, "about %s on two quiet cores\n", left.Round(5*time.Second))
-	show, finish := ticking(left)
-	o.Before = show
 	o.After = func(*hop.Figures) error { return daemon.WriteJSON(path, file) }
-	err = hop.Run(ctx, o, &file.Figures)
-	finish()
-	if tableErr := file.Table(os.Stdout); tableErr != nil {
-		return errors.Join(err, tableErr)
-	}
-	fmt.Printf("\nfigures  %s\n", path)
-	return err
+	return showParts(path, left, file.Table, func(before func(string)) error {
+		o.Before = before
+		return hop.Run(ctx, o, &file.Figures)
+	})
 }
