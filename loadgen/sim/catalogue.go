@@ -7,6 +7,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/warmpath/warmpath/libs/lru"
 	"github.com/warmpath/warmpath/loadgen/enginesim"
 	"github.com/warmpath/warmpath/loadgen/workload"
 )
@@ -123,7 +124,7 @@ func sum(t workload.Trace) uint64 {
 // least recently used block, would have held; what cache efficiency is measured against. Turns count in order of their
 // earliest time.
 func Ideal(w *Workload, tokens, blockSize int) float64 {
-	l := newLRU(max(1, tokens/blockSize))
+	l := lru.New(max(1, tokens/blockSize))
 	var prompts []timed
 	for i, stage := range w.Stages {
 		for _, s := range stage.Sessions {
@@ -144,13 +145,13 @@ func Ideal(w *Workload, tokens, blockSize int) float64 {
 	for _, p := range prompts {
 		keys := p.prompt.blocks(blockSize)
 		n := 0
-		for n < len(keys) && l.has(keys[n]) {
+		for n < len(keys) && l.Has(keys[n]) {
 			n++
 		}
 		length := p.prompt.Len()
 		hit, all = hit+min(n*blockSize, (length-1)/blockSize*blockSize), all+length
 		for _, key := range slices.Backward(keys) { // a prefix outlives what follows it
-			l.use(key)
+			l.Use(key)
 		}
 	}
 	return float64(hit) / float64(max(1, all))

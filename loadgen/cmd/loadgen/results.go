@@ -135,7 +135,7 @@ func (f *results) write() error {
 
 // simulated are the folders whose code a run's result depends on.
 var simulated = []string{"loadgen/sim", "loadgen/enginesim", "loadgen/workload", "services/router/policy", "services/router/ledger",
-	"services/router/internal/placements", "libs/prefix", "libs/blockkey", "libs/kvevent"}
+	"services/router/internal/placements", "libs/prefix", "libs/blockkey", "libs/kvevent", "libs/lru"}
 
 // codeVersion names the code that simulates: a hash over its files as the checkout has them, changes included. Empty
 // outside a checkout, where nothing tells.

@@ -34,8 +34,8 @@ func TestRecentAgainstModel(t *testing.T) {
 		if got := recent.Depth(keys); got != want {
 			t.Fatalf("%d of %d keys, want %d", got, len(keys), want)
 		}
-		if recent.Size() != len(order) || len(recent.nodes) > pieces+1 {
-			t.Fatalf("%d pieces in %d nodes, want %d", recent.Size(), len(recent.nodes), len(order))
+		if recent.Size() != len(order) {
+			t.Fatalf("%d pieces, want %d", recent.Size(), len(order))
 		}
 	}
 }
@@ -60,7 +60,7 @@ func TestRecentIsBounded(t *testing.T) {
 			t.Errorf("%d blocks: %d pieces", blocks, recent.Size())
 		}
 	}
-	if recent := NewRecent(1 << 40); recent.most != maxPieces {
-		t.Errorf("an engine with a huge cache makes us keep %d pieces", recent.most)
+	if recent := NewRecent(1 << 40); recent.pieces.Most() != maxPieces {
+		t.Errorf("an engine with a huge cache makes us keep %d pieces", recent.pieces.Most())
 	}
 }
