@@ -26,18 +26,18 @@ var errForeign = errors.New("an operator drains the engine")
 // act takes the steps of a decision and returns how many were done. The first of a role that fails ends those of the
 // role: what follows may rest on it, and the next decision sees what there is. Other roles go on: a replica that cannot
 // be taken from one must not keep another from growing.
-func (s *scaler) act(ctx context.Context, v *fleet.View, id string, p *pool, d *decide.Decision, steps []decide.Step) (n int) {
+func (s *scaler) act(ctx context.Context, id string, p *pool, d *decide.Decision, steps []decide.Step) (n int) {
 	if !p.acts {
 		return 0
 	}
 	ended := make(map[decide.Role]bool)
-	at := make(map[string]*replica.Replica)
-	for _, r := range replica.List(v, id) {
-		at[r.ID] = &r
-	}
 	for _, step := range steps {
 		if ended[step.Role] {
 			continue
+		}
+		at := make(map[string]*replica.Replica) // as of now: the step before may have taken seconds, and operators mark too
+		for _, r := range replica.List(s.watcher.View(), id) {
+			at[r.ID] = &r
 		}
 		err := s.step(ctx, id, at, &step, d.Roles[step.Role].Rule)
 		outcome := done
@@ -148,7 +148,7 @@ func (s *scaler) takeBack(ctx context.Context, v *fleet.View, now time.Time) {
 		}
 	}
 	for id, m := range v.Drains {
-		if s.backed(v, id, &m, whole[id], now) {
+		if s.backed(v, id, &m, whole[id], now) || replica.OfMark(s.watcher.View(), id) == replica.Foreign {
 			continue
 		}
 		if err := fleet.Undrain(ctx, s.conn, m.Pool, id); err != nil {

@@ -146,7 +146,7 @@ func TestAnEngineIsDrainedThenGoesAndItsMarkWithIt(t *testing.T) {
 	h := &hands{pools: on()}
 	s, p := w.still(h)
 	act := func(steps ...decide.Step) int {
-		return s.act(t.Context(), w.watcher.View(), "p", p, &rule, steps)
+		return s.act(t.Context(), "p", p, &rule, steps)
 	}
 	drain := decide.Step{Do: decide.Drain, Role: decide.Decode, Engine: "e1"}
 	if n := act(drain); n != 1 {
@@ -199,7 +199,7 @@ func TestAnOperatorsMarkIsLeftAlone(t *testing.T) {
 	w.marked("e1", "maintenance")
 	s, p := w.still(&hands{pools: on()})
 	for _, do := range []decide.Do{decide.Undrain, decide.Drain} {
-		if n := s.act(t.Context(), w.watcher.View(), "p", p, &rule, []decide.Step{{Do: do, Role: decide.Decode, Engine: "e1"}}); n != 0 {
+		if n := s.act(t.Context(), "p", p, &rule, []decide.Step{{Do: do, Role: decide.Decode, Engine: "e1"}}); n != 0 {
 			t.Errorf("%s was done", do)
 		}
 	}
@@ -403,7 +403,7 @@ func TestPoliciesOfAFileAreShown(t *testing.T) {
 	s, p := w.still(&hands{pools: on()})
 	p.acts = false
 	r := p.replicas(w.watcher.View(), "p", time.Now())[decide.Decode]
-	if r.Desired != 1 || s.act(t.Context(), w.watcher.View(), "p", p, &rule, []decide.Step{{Do: decide.Drain, Engine: "e1"}}) != 0 {
+	if r.Desired != 1 || s.act(t.Context(), "p", p, &rule, []decide.Step{{Do: decide.Drain, Engine: "e1"}}) != 0 {
 		t.Errorf("replicas %+v, or a step that nobody may take", r)
 	}
 }

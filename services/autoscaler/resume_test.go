@@ -19,7 +19,7 @@ func TestAStepThatFailsEndsThoseOfItsRoleOnly(t *testing.T) {
 	w.engine("e1", fleet.Decode, fleet.OK)
 	h := &hands{pools: on(), err: errors.New("refused")}
 	s, p := w.still(h)
-	n := s.act(t.Context(), w.watcher.View(), "p", p, &rule, []decide.Step{
+	n := s.act(t.Context(), "p", p, &rule, []decide.Step{
 		{Do: decide.Scale, Role: decide.Prefill, From: 3, To: 2},
 		{Do: decide.Scale, Role: decide.Prefill, From: 2, To: 1},
 		{Do: decide.Drain, Role: decide.Decode, Engine: "e1"},
@@ -41,7 +41,7 @@ func TestMarksThatNothingStandsBehindAreTakenBack(t *testing.T) {
 		if err := fleet.Drain(t.Context(), w.conn, "p", id, fleet.DrainRecord{Since: since, Reason: replica.ReasonDrains}); err != nil {
 			t.Fatal(err)
 		}
-		w.marked(id, replica.ReasonDrains)
+		w.until(id+" marked", func(v *fleet.View) bool { return v.Drains[id].Since.Equal(since) })
 	}
 	takenBack := func(why string) {
 		t.Helper()
@@ -118,6 +118,62 @@ func TestNothingIsLostBeforeTheFleetIsKnown(t *testing.T) {
 	}
 	if !w.watcher.View().Draining["e1"] {
 		t.Error("a mark that is wanted was taken back")
+	}
+}
+
+// A state that nothing can go on from is dropped: it must not end one autoscaler after the other.
+func TestADamagedStateIsDropped(t *testing.T) {
+	w := newWorld(t)
+	w.engine("e1", fleet.Decode, fleet.OK)
+	go func() {
+		_ = fleet.Announce(t.Context(), w.conn, func() fleet.Member { return fleet.Member{Service: "router", Instance: "r"} })
+	}()
+	w.until("a router", func(v *fleet.View) bool { return len(v.Members) == 1 })
+	for _, state := range []string{`{`, `[]`, `{"memory":7}`, `{"memory":{"sizes":{"n":-1},"works":{"n":-3},"tracks":[{"peaks":{"slot":-5}}]}}`, `{"memory":{"at":"2999-01-01T00:00:00Z"}}`} {
+		h := &hands{pools: on()}
+		m := h.pools["p"]
+		m.State = []byte(state)
+		h.pools["p"] = m
+		s, p := w.still(h)
+		for range 3 {
+			report := []byte(`{"router":"r","pool":"p","started":1,"arrivals":3,"uncached_tokens":99,"engines":{}}`)
+			if _, err := s.observer.Report(w.watcher.View(), report, time.Now()); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := s.observer.Record(w.watcher.View(), "p", []byte(`{"prompt_tokens":9,"output_tokens":2,"status":200,"outcome":"ok"}`)); err != nil {
+				t.Fatal(err)
+			}
+			s.tick(t.Context(), w.watcher.View(), time.Now())
+		}
+		if p.last.Roles == nil {
+			t.Errorf("after state %s nothing is decided", state)
+		}
+	}
+}
+
+// An operator's mark that is set while a decision is carried out is the operator's.
+func TestAMarkThatBecameAnOperatorsStays(t *testing.T) {
+	w := newWorld(t)
+	w.engine("e1", fleet.Decode, fleet.OK)
+	s, p := w.still(&hands{pools: on()})
+	var old *fleet.View
+	for _, reason := range []string{replica.ReasonDrains, "maintenance"} {
+		if err := fleet.Drain(t.Context(), w.conn, "p", "e1", fleet.DrainRecord{Since: time.Now(), Reason: reason}); err != nil {
+			t.Fatal(err)
+		}
+		w.marked("e1", reason)
+		if old == nil {
+			old = w.watcher.View()
+		}
+	}
+	p.managed.Policy.Mode = decide.Shadow
+	s.takeBack(t.Context(), old, time.Now())
+	entries, err := fleet.Watch(t.Context(), w.conn, s.cfg.Log) // reads all that there is now
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := entries.View().Drains["e1"].Reason; got != "maintenance" {
+		t.Errorf("the mark is %q", got)
 	}
 }
 

@@ -3,6 +3,7 @@ package autoscaler
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"sync"
 	"time"
 
@@ -135,10 +136,12 @@ func (s *scaler) decide(ctx context.Context, v *fleet.View, id string, p *pool, 
 	seen := s.observer.Observe(v, id, now)
 	seen.Replicas = p.replicas(v, id, now)
 	o := s.clock.Observation(seen)
-	var d decide.Decision
 	p.state.Policy = policy
-	p.state, d = p.state.Decide(o, s.clock.Time(now))
-	done := s.act(ctx, v, id, p, &d, decide.Steps(policy, o, d))
+	d, err := p.next(o, s.clock.Time(now))
+	if s.report(p, "decide", err, "cannot go on from the state of a pool; learning begins anew", "pool", id); err != nil {
+		return
+	}
+	done := s.act(ctx, id, p, &d, decide.Steps(policy, o, d))
 	d.At = now
 	s.metrics.decided(id, &o, &p.last, &d)
 	if done > 0 || differs(&p.last, &d) || now.Sub(p.recorded) >= recordEvery {
@@ -150,6 +153,19 @@ func (s *scaler) decide(ctx context.Context, v *fleet.View, id string, p *pool, 
 		s.keep(ctx, id, p)
 		p.kept = now
 	}
+}
+
+// next decides. A state that was kept comes from outside: one so damaged that nothing can go on from it is dropped, as
+// it would end every autoscaler that reads it.
+func (p *pool) next(o decide.Observation, now time.Time) (d decide.Decision, err error) {
+	defer func() {
+		if why := recover(); why != nil {
+			p.state, p.begun = decide.State{}, true
+			err = fmt.Errorf("decide: %v", why)
+		}
+	}()
+	p.state, d = p.state.Decide(o, now)
+	return d, nil
 }
 
 // replicas is what runs: as the Fleet says or, where none does, as the fleet's records do.

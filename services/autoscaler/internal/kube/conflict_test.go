@@ -326,3 +326,24 @@ func (w *world) swallowWatches(f *Fleet, silent *atomic.Bool) {
 	})
 	w.must(f.connect(config))
 }
+
+// An engine that was ready and is late to answer its probe, as under load, has requests: it is not one that only starts.
+func TestAnEngineThatWasReadyIsNotTakenForOneThatStarts(t *testing.T) {
+	w := newWorld(t)
+	w.deployment("engines", 2, 0)
+	pods := w.living("engines", 2)
+	w.makeReady(pods...)
+	w.policy("p", deploymentTarget, "")
+	f := w.fleet()
+	w.decodes(f, "two are ready", func(r decide.Replicas) bool { return r.Ready == 2 })
+	const patch = `{"status":{"conditions":[{"type":"Ready","status":"False"}]}}`
+	_, err := w.admin.CoreV1().Pods(w.namespace).Patch(w.ctx, pods[1].Name, types.StrategicMergePatchType, []byte(patch), metav1.PatchOptions{}, "status")
+	w.must(err)
+	w.decodes(f, "one is late", func(r decide.Replicas) bool { return r.Ready == 1 && len(r.Starting) == 1 })
+	if err := f.Scale(w.ctx, w.order(2, 1)); !errors.Is(err, ErrRefused) {
+		t.Fatalf("it is taken: %v", err)
+	}
+	if got := w.replicas("engines"); got != 2 {
+		t.Fatalf("it has %d", got)
+	}
+}

@@ -152,7 +152,7 @@ func (s *scaled) pursue(o Order) ([]*corev1.Pod, error) {
 	}
 	idle := o.From - len(living) // replicas that have no pod yet
 	for _, pod := range living {
-		if _, ready := readySince(pod); !ready && !p.victims[pod.UID] {
+		if !s.pods.serves(pod) && !p.victims[pod.UID] {
 			idle++
 		} else if !p.victims[pod.UID] {
 			p.others[pod.UID] = pod.Name

@@ -157,13 +157,14 @@ const notCreated = time.Minute
 
 // replicas is what runs of the role.
 func (s *scaled) replicas(now time.Time) decide.Replicas {
+	confirmed := s.pods.confirmedAt() // first: what is read after it is at least as new
 	living := s.pods.living()
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	r := decide.Replicas{Desired: s.reading.replicas, Conflict: s.rival}
 	s.pods.count(living, &r)
-	if r.Read = s.reading.at; s.pods.confirmedAt().Before(r.Read) {
-		r.Read = s.pods.confirmedAt()
+	if r.Read = s.reading.at; confirmed.Before(r.Read) {
+		r.Read = confirmed
 	}
 	if len(living) >= r.Desired {
 		s.missing = time.Time{}
@@ -221,6 +222,15 @@ func readySince(pod *corev1.Pod) (time.Time, bool) {
 		}
 	}
 	return time.Time{}, false
+}
+
+// serves says whether requests may be under way in a pod: it is ready, or was and may be again, as under a load that makes
+// it late to answer its probe.
+func (p *pods) serves(pod *corev1.Pod) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, ready := readySince(pod)
+	return ready || p.ready[pod.UID] && stuck(pod) == ""
 }
 
 // stuck says why a pod will not become ready by itself; "" is that it may.
