@@ -6,9 +6,8 @@ import (
 )
 
 const (
-	congestedCap = 1.25 // times what arrivals occupy: more is the wave of an overload
-	memoryOfFlow = .01  // of the ratio of what is occupied to what arrivals say
-	unheldEps    = .1   // share of prompts that may be late; of routers in order of arrival
+	memoryOfFlow = .01 // of the ratio of what is occupied to what arrivals say
+	unheldEps    = .1  // share of prompts that may be late; of routers in order of arrival
 	fcfsEps      = .01
 	fcfsDoubt    = .7
 )
@@ -121,7 +120,7 @@ func (s *memory) occupy(o *Observation, l *load, now time.Time) {
 	y := max(l.observed, l.flow)
 	if l.congested() || float64(o.Routers.Queued) > 1+s.Arrivals.Level { // a wave follows what waits for a second
 		if lengths {
-			y = min(y, max(congestedCap*max(1, s.Ratio)*l.flow, .5))
+			y = min(y, max(max(1, s.Ratio)*l.flow, .5))
 		}
 	} else if l.flow > .2 && s.queue(o) < 1+2*s.serving(o, Prefill) {
 		s.Ratio += memoryOfFlow * (min(max(l.observed/l.flow, .5), 2) - s.Ratio)

@@ -8,6 +8,7 @@ const (
 	alpha      = .25 // what one tick counts in a level
 	beta       = .02 // and in its trend
 	phi        = .97 // what a tick leaves of a trend
+	steepest   = .1  // of the level that a tick may tell the trend: a jump is none
 	latestMean = 4   // ticks
 )
 
@@ -32,7 +33,8 @@ func (l level) next(x, ticks float64, trend bool) level {
 	}
 	expected := l.Level + damped*ticks
 	now := expected + a*(x-expected)
-	return level{Level: now, Trend: damped + b*((now-l.Level)/ticks-damped), Set: true}
+	jump := steepest * math.Abs(l.Level)
+	return level{Level: now, Trend: damped + b*min(max((now-l.Level)/ticks-damped, -jump), jump), Set: true}
 }
 
 // ahead is the level so many ticks from now, if it rises; a falling one is not forecast.

@@ -9,7 +9,7 @@ import (
 const (
 	orderShows  = 30 * time.Second  // after which an order that does not show was not carried out
 	adoptFor    = time.Minute       // that what others ordered stands
-	belowFor    = time.Minute       // that fewer must have been enough
+	belowFor    = 3 * time.Minute   // that fewer must have been enough
 	settleFirst = 150 * time.Second // after the beginning
 	stepDown    = .25
 	strict      = 1.3 // headroom where nothing is learned
@@ -28,6 +28,7 @@ type track struct {
 	Leaving   []string  `json:"leaving,omitempty"` // drained engines whose end is ordered
 	UpAt      time.Time `json:"upAt"`
 	BelowAt   time.Time `json:"belowAt"` // since when fewer are needed; zero is not
+	Below     int       `json:"below"`   // the most that were needed since
 	AdoptedAt time.Time `json:"adoptedAt"`
 	Need      float64   `json:"need"` // busy replicas at the horizon
 	Proven    float64   `json:"proven"`
@@ -157,8 +158,9 @@ func (t *track) down(n int, run *running, c *caution, now time.Time) (int, strin
 		return run.now, ""
 	}
 	if t.BelowAt.IsZero() || t.BelowAt.After(now) {
-		t.BelowAt = now
+		t.BelowAt, t.Below = now, 0
 	}
+	t.Below = max(t.Below, n)
 	switch {
 	case c.why != "":
 		return run.now, c.why
@@ -171,7 +173,7 @@ func (t *track) down(n int, run *running, c *caution, now time.Time) (int, strin
 	case now.Sub(t.BelowAt) < belowFor:
 		return run.now, fmt.Sprintf("fewer are enough since %.0f s only", now.Sub(t.BelowAt).Seconds())
 	}
-	t.BelowAt = now // the next step is to wait as long
+	n, t.BelowAt, t.Below = t.Below, now, n // the next step is to wait as long
 	return max(n, run.now-max(1, int(stepDown*float64(run.now)))), ""
 }
 
