@@ -19,7 +19,7 @@ func TestWhatWaitsIsBlamedOnItsRole(t *testing.T) {
 				}
 			}
 		}
-		p.run(3*time.Minute, steady())
+		p.run(30*time.Second, steady())
 		return p.last.Roles[decide.Prefill].Need, p.last.Roles[decide.Decode].Need
 	}
 	prefill, decoders := needs(0, 0)
