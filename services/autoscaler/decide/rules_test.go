@@ -296,7 +296,7 @@ func TestStuckStarts(t *testing.T) {
 	}
 }
 
-// After an overload sequences pile up in decode: no more is ordered than arrivals will occupy, and a quarter.
+// After an overload sequences pile up in decode: no more is ordered than arrivals will occupy.
 func TestBacklogIsNoDemand(t *testing.T) {
 	p := newPool(t, decide.Policy{}, split(8, 7))
 	p.run(20*time.Minute, steady())
