@@ -37,6 +37,12 @@ func floor(ctx context.Context, l *lab, o Options, f *Figures) error {
 			return err
 		}
 		one, err := l.floor(ctx, p, address, o)
+		for range 4 { // the standard library's proxy cuts an answer short now and then, whose cause was not found
+			if !errors.Is(err, io.ErrUnexpectedEOF) {
+				break
+			}
+			one, err = l.floor(ctx, p, address, o)
+		}
 		if err != nil {
 			return err
 		}
